@@ -1,0 +1,78 @@
+// The hot loops of a HiLoMoE block that no library has: routing, rank-1 experts, norms, the head.
+//
+// One table of function pointers per instruction set, in its own translation unit with its own compiler flags; the
+// table is chosen once, when a model is loaded. This header includes nothing but <cstdint>, so that no inline
+// function of anyone else is compiled with those flags. B = rows, L = layers, K = experts of a layer, k = kept ones
+// (0 = dense), O = width. All matrices are float32, row-major, with a leading dimension (`ld...`, in floats); no
+// alignment is asked for, nothing is read or written beyond the stated shapes, inputs and outputs do not overlap
+// unless said. Functions are pure: any thread, at once. Preconditions are the caller's; kernels cannot fail.
+#ifndef HILOMOE_RUNTIME_KERNELS_KERNELS_H_
+#define HILOMOE_RUNTIME_KERNELS_KERNELS_H_
+
+#include <cstdint>
+
+namespace hilomoe::kernels {
+
+// Instruction sets, best last. A set is supported when CPUID and the operating system's saved state (XCR0) say so.
+enum class InstructionSet { kPortable, kAvx2, kAvx512 };
+
+enum class Activation { kIdentity, kRelu };
+
+// Routing of one block, as the model file holds it (HILOMOE section 3).
+struct Routing {
+  int layers;                 // L >= 1
+  int experts;                // K >= 1, <= kMaxExperts
+  int top_k;                  // 0 = dense, else 2 <= k < K
+  float query_scale;          // alpha
+  const float* logit_scale;   // tau  [L]
+  const float* logit_offset;  // c    [L*K]
+  const float* gram;          // G    [L*K, L*K], row l*K+a, column j*K+b = V_l[a] . V_j[b]; only j < l is read
+};
+
+inline constexpr int kMaxExperts = 256;
+
+struct Kernels {
+  InstructionSet instruction_set;
+  const char* name;  // "portable", "avx2", "avx512"
+
+  // Dense routing. For every row r, with nu = inverse_norm[r] (1 where inverse_norm is null):
+  //   z_l = tau_l * (alpha * nu * a_l + sum_{j<l} s_j G_lj^T) + c_l,   s_l = softmax(z_l),   gated_l = a_l * s_l
+  // a [B, L*K] (lda), gated [B, L*K] (ldg), may be the same memory as a; scores [B, L*K] (lds) or null.
+  void (*route_dense)(const Routing& routing, int rows, const float* a, int lda, const float* inverse_norm,
+                      float* gated, int ldg, float* scores, int lds);
+
+  // Top-k routing: the k largest logits of a layer are kept (of equal ones the lower index), softmax over them.
+  // gated [B, L*k] (ldg) and index [B, L*k] (ldi): per layer the kept experts in ascending order, index counted over
+  // the stack, l*K + i. scores as above, exactly 0 for experts that are not kept.
+  void (*route_top_k)(const Routing& routing, int rows, const float* a, int lda, const float* inverse_norm,
+                      float* gated, int ldg, int32_t* index, int ldi, float* scores, int lds);
+
+  // y = activation(y + bias + gated * U), in place: y [B, O] (ldy), bias [O], gated [B, n] (ldg), U [n, O] (ldu),
+  // n = L*K; n may be 0: bias and activation alone.
+  void (*add_experts_dense)(int rows, int width, int n, const float* gated, int ldg, const float* u, int ldu,
+                            const float* bias, Activation activation, float* y, int ldy);
+
+  // The same with the n = L*k kept experts of each row: sum_j gated[r, j] * U[index[r, j], :].
+  void (*add_experts_top_k)(int rows, int width, int n, const float* gated, int ldg, const int32_t* index, int ldi,
+                            const float* u, int ldu, const float* bias, Activation activation, float* y, int ldy);
+
+  // out[r] = sum_d x[r, d]^2
+  void (*squared_norm)(int rows, int width, const float* x, int ldx, float* out);
+
+  // logit[r] = bias + sum_d x[r, d] * weight[d]
+  void (*head)(int rows, int width, const float* x, int ldx, const float* weight, float bias, float* logit);
+
+  // out[d] += x[d]; the inner step of pooling and of adding the context's half to a candidate's.
+  void (*add)(int width, const float* x, float* out);
+};
+
+// The implementations that this build has, worst first, whether this machine supports them or not.
+const Kernels* const* AllKernels(int* count) noexcept;
+// Whether this machine and its operating system can run `set`.
+bool Supported(InstructionSet set) noexcept;
+// The best supported implementation at or below `limit`; the portable one always is.
+const Kernels& SelectKernels(InstructionSet limit = InstructionSet::kAvx512) noexcept;
+
+}  // namespace hilomoe::kernels
+
+#endif  // HILOMOE_RUNTIME_KERNELS_KERNELS_H_

@@ -1,0 +1,50 @@
+#!/usr/bin/env bash
+# Installs the Debian 12 packages that hilomoe needs; a no-op when all are there.
+#   tools/install_packages.sh [build] [run] [test]     (default: build)
+# Needs root, or sudo without a question.
+set -euo pipefail
+
+build=(
+  build-essential cmake ninja-build pkg-config
+  libgrpc++-dev protobuf-compiler protobuf-compiler-grpc libprotobuf-dev  # serving, schemas
+  libdnnl-dev ocl-icd-opencl-dev        # dense products; its CMake config asks for OpenCL
+  libeigen3-dev                         # matrices in the trainer
+  libabsl-dev                           # Status, flags, strings
+  prometheus-cpp-dev                    # metrics
+  zlib1g-dev libzstd-dev                # compressed logs
+  libxxhash-dev                         # vocabulary hashes, checksums
+  nlohmann-json3-dev                    # safetensors headers, metrics.json
+  libspdlog-dev                         # server log
+  libgtest-dev libgmock-dev             # tests
+)
+run=(ca-certificates curl)
+test=(clang-format python3 gzip zstd curl git)
+
+packages=()
+for group in "${@:-build}"; do
+  case "$group" in
+    build) packages+=("${build[@]}") ;;
+    run) packages+=("${run[@]}") ;;
+    test) packages+=("${test[@]}") ;;
+    *) echo "install_packages.sh: unknown group '$group' (build, run, test)" >&2; exit 2 ;;
+  esac
+done
+
+missing=()
+for package in "${packages[@]}"; do
+  dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' || missing+=("$package")
+done
+if [ ${#missing[@]} -eq 0 ]; then exit 0; fi
+
+sudo=()
+if [ "$(id -u)" -ne 0 ]; then
+  if ! command -v sudo >/dev/null; then
+    echo "install_packages.sh: not root and no sudo; install by hand: ${missing[*]}" >&2
+    exit 1
+  fi
+  sudo=(sudo)
+fi
+echo "Installing: ${missing[*]}"
+export DEBIAN_FRONTEND=noninteractive
+"${sudo[@]}" apt-get -qq update
+"${sudo[@]}" apt-get -qq install -y --no-install-recommends "${missing[@]}" >/dev/null

@@ -1,0 +1,220 @@
+#include "model/file_io.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdlib>
+#include <filesystem>
+#include <system_error>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "model/status_macros.h"
+
+namespace hilomoe {
+namespace {
+
+constexpr size_t kBufferBytes = 1 << 20;
+
+absl::string_view View(std::string_view text) { return {text.data(), text.size()}; }
+
+absl::Status WriteAll(int fd, std::string_view bytes, const std::string& path) {
+  while (!bytes.empty()) {
+    const ssize_t written = ::write(fd, bytes.data(), bytes.size());
+    if (written < 0) {
+      if (errno == EINTR) continue;
+      return SystemError(errno, "cannot write", path);
+    }
+    bytes.remove_prefix(static_cast<size_t>(written));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status SyncPath(const std::string& path, int flags) {
+  const int fd = ::open(path.c_str(), flags | O_CLOEXEC);
+  if (fd < 0) return SystemError(errno, "cannot open", path);
+  const int result = ::fsync(fd);
+  const int error = errno;
+  ::close(fd);
+  if (result != 0) return SystemError(error, "cannot sync", path);
+  return absl::OkStatus();
+}
+
+std::string ParentOf(const std::string& path) {
+  const std::string parent = std::filesystem::path(path).parent_path().string();
+  return parent.empty() ? "." : parent;
+}
+
+}  // namespace
+
+absl::Status SystemError(int error_number, std::string_view what, std::string_view path) {
+  return absl::ErrnoToStatus(error_number, absl::StrCat(View(what), " '", View(path), "'"));
+}
+
+AtomicFile::AtomicFile(std::string path, std::string written_path, int fd)
+    : path_(std::move(path)), written_path_(std::move(written_path)), fd_(fd) {}
+
+AtomicFile::AtomicFile(AtomicFile&& other) noexcept
+    : path_(std::move(other.path_)),
+      written_path_(std::move(other.written_path_)),
+      fd_(std::exchange(other.fd_, -1)),
+      size_(other.size_),
+      buffer_(std::move(other.buffer_)) {}
+
+AtomicFile::~AtomicFile() {
+  if (fd_ < 0) return;
+  ::close(fd_);
+  if (written_path_ != path_) ::unlink(written_path_.c_str());
+}
+
+absl::StatusOr<AtomicFile> AtomicFile::Create(std::string path) {
+  struct stat info;
+  const bool special = ::stat(path.c_str(), &info) == 0 && !S_ISREG(info.st_mode);
+  if (special && S_ISDIR(info.st_mode)) return SystemError(EISDIR, "cannot write", path);
+  std::string written_path = special ? path : absl::StrCat(path, ".tmp.", ::getpid());
+  const int flags = special ? O_WRONLY : O_WRONLY | O_CREAT | O_TRUNC;
+  const int fd = ::open(written_path.c_str(), flags | O_CLOEXEC, 0644);
+  if (fd < 0) return SystemError(errno, "cannot create", path);
+  return AtomicFile(std::move(path), std::move(written_path), fd);
+}
+
+absl::Status AtomicFile::Flush() {
+  absl::Status status = WriteAll(fd_, buffer_, path_);
+  buffer_.clear();
+  return status;
+}
+
+absl::Status AtomicFile::Append(std::string_view bytes) {
+  size_ += bytes.size();
+  if (buffer_.size() + bytes.size() > kBufferBytes) HILOMOE_RETURN_IF_ERROR(Flush());
+  if (bytes.size() > kBufferBytes) return WriteAll(fd_, bytes, path_);
+  buffer_.append(bytes);
+  return absl::OkStatus();
+}
+
+absl::Status AtomicFile::Commit() {
+  HILOMOE_RETURN_IF_ERROR(Flush());
+  const bool special = written_path_ == path_;
+  if (!special && ::fsync(fd_) != 0) return SystemError(errno, "cannot sync", path_);
+  // Some file systems report a full disk only here.
+  if (::close(std::exchange(fd_, -1)) != 0) {
+    const int error = errno;
+    if (!special) ::unlink(written_path_.c_str());
+    return SystemError(error, "cannot close", path_);
+  }
+  if (special) return absl::OkStatus();
+  if (::rename(written_path_.c_str(), path_.c_str()) != 0) {
+    const int error = errno;
+    ::unlink(written_path_.c_str());
+    return SystemError(error, "cannot rename to", path_);
+  }
+  return SyncPath(ParentOf(path_), O_RDONLY | O_DIRECTORY);
+}
+
+AtomicDirectory::AtomicDirectory(std::string path, std::string staging_path)
+    : path_(std::move(path)), staging_path_(std::move(staging_path)) {}
+
+AtomicDirectory::AtomicDirectory(AtomicDirectory&& other) noexcept
+    : path_(std::move(other.path_)), staging_path_(std::exchange(other.staging_path_, "")) {}
+
+AtomicDirectory::~AtomicDirectory() {
+  std::error_code ignored;
+  if (!staging_path_.empty()) std::filesystem::remove_all(staging_path_, ignored);
+}
+
+absl::StatusOr<AtomicDirectory> AtomicDirectory::Create(std::string path) {
+  while (path.size() > 1 && path.back() == '/') path.pop_back();
+  std::string staging_path = absl::StrCat(path, ".tmp.", ::getpid());
+  std::error_code error;
+  std::filesystem::remove_all(staging_path, error);
+  std::filesystem::create_directories(staging_path, error);
+  if (error) return SystemError(error.value(), "cannot create directory", staging_path);
+  return AtomicDirectory(std::move(path), std::move(staging_path));
+}
+
+absl::Status AtomicDirectory::Commit() {
+  HILOMOE_RETURN_IF_ERROR(SyncPath(staging_path_, O_RDONLY | O_DIRECTORY));
+  if (::rename(staging_path_.c_str(), path_.c_str()) != 0) {
+    // Only an empty directory can be replaced; exchange the two names, so that neither moment lacks a complete one.
+    if (errno != ENOTEMPTY && errno != EEXIST) return SystemError(errno, "cannot rename to", path_);
+    if (::renameat2(AT_FDCWD, staging_path_.c_str(), AT_FDCWD, path_.c_str(), RENAME_EXCHANGE) != 0) {
+      return SystemError(errno, "cannot replace", path_);
+    }
+    std::error_code ignored;
+    std::filesystem::remove_all(staging_path_, ignored);
+  }
+  staging_path_.clear();
+  return SyncPath(ParentOf(path_), O_RDONLY | O_DIRECTORY);
+}
+
+absl::StatusOr<std::string> ReadFile(const std::string& path) {
+  HILOMOE_ASSIGN_OR_RETURN(const FileBytes bytes, FileBytes::Read(path));
+  if (bytes.size() == 0) return std::string();
+  return std::string(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+}
+
+absl::Status WriteFile(const std::string& path, std::string_view bytes) {
+  HILOMOE_ASSIGN_OR_RETURN(AtomicFile file, AtomicFile::Create(path));
+  HILOMOE_RETURN_IF_ERROR(file.Append(bytes));
+  return file.Commit();
+}
+
+FileBytes::FileBytes(FileBytes&& other) noexcept
+    : data_(std::exchange(other.data_, nullptr)),
+      size_(std::exchange(other.size_, 0)),
+      mapped_(std::exchange(other.mapped_, 0)) {}
+
+FileBytes& FileBytes::operator=(FileBytes&& other) noexcept {
+  std::swap(data_, other.data_);
+  std::swap(size_, other.size_);
+  std::swap(mapped_, other.mapped_);
+  return *this;
+}
+
+FileBytes::~FileBytes() {
+  if (data_ != nullptr) ::munmap(data_, mapped_);
+}
+
+absl::StatusOr<FileBytes> FileBytes::Read(const std::string& path) {
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return SystemError(errno, "cannot open", path);
+  struct stat info;
+  if (::fstat(fd, &info) != 0 || !S_ISREG(info.st_mode)) {
+    ::close(fd);
+    return absl::InvalidArgumentError(absl::StrCat("'", path, "' is not a regular file"));
+  }
+  const size_t size = static_cast<size_t>(info.st_size);
+  if (size == 0) {
+    ::close(fd);
+    return FileBytes(nullptr, 0, 0);
+  }
+  constexpr size_t kHugePage = size_t{2} << 20;
+  const size_t mapped = (size + kHugePage - 1) / kHugePage * kHugePage;
+  void* memory = ::mmap(nullptr, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (memory == MAP_FAILED) {
+    const int error = errno;
+    ::close(fd);
+    return SystemError(error, "no memory for", path);
+  }
+  ::madvise(memory, mapped, MADV_HUGEPAGE);
+  FileBytes bytes(static_cast<std::byte*>(memory), size, mapped);
+  size_t done = 0;
+  while (done < size) {
+    const ssize_t count = ::read(fd, bytes.data_ + done, size - done);
+    if (count < 0 && errno == EINTR) continue;
+    if (count <= 0) {
+      const int error = errno;
+      ::close(fd);
+      if (count < 0) return SystemError(error, "cannot read", path);
+      return absl::DataLossError(absl::StrCat("'", path, "' shrank while it was read"));
+    }
+    done += static_cast<size_t>(count);
+  }
+  ::close(fd);
+  return bytes;
+}
+
+}  // namespace hilomoe

@@ -1,0 +1,91 @@
+// Files that are either wholly there or not at all, and whole-file reads.
+#ifndef HILOMOE_MODEL_FILE_IO_H_
+#define HILOMOE_MODEL_FILE_IO_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+
+namespace hilomoe {
+
+// A file that appears under its name only when it is complete: written beside as `<path>.tmp.<pid>`, synced, renamed.
+// The destructor removes what was not committed. Writing to something that exists and is not a regular file
+// (/dev/stdout, /dev/full, a pipe) writes to it directly. Errors name the path and the system's reason. One thread.
+class AtomicFile {
+ public:
+  static absl::StatusOr<AtomicFile> Create(std::string path);
+  AtomicFile(AtomicFile&& other) noexcept;
+  AtomicFile& operator=(AtomicFile&&) = delete;
+  ~AtomicFile();
+
+  absl::Status Append(std::string_view bytes);
+  absl::Status Commit();
+
+  uint64_t size() const { return size_; }
+  const std::string& path() const { return path_; }
+
+ private:
+  AtomicFile(std::string path, std::string written_path, int fd);
+  absl::Status Flush();
+
+  std::string path_;
+  std::string written_path_;  // equal to path_ for devices and pipes
+  int fd_ = -1;
+  uint64_t size_ = 0;
+  std::string buffer_;
+};
+
+// A directory that appears under its name only when it is complete. Files are created in staging_path(); Commit syncs
+// them and swaps the directory into place; one that stood there before is removed afterwards.
+class AtomicDirectory {
+ public:
+  static absl::StatusOr<AtomicDirectory> Create(std::string path);
+  AtomicDirectory(AtomicDirectory&& other) noexcept;
+  AtomicDirectory& operator=(AtomicDirectory&&) = delete;
+  ~AtomicDirectory();
+
+  const std::string& staging_path() const { return staging_path_; }
+  absl::Status Commit();
+
+ private:
+  AtomicDirectory(std::string path, std::string staging_path);
+
+  std::string path_;
+  std::string staging_path_;
+};
+
+// The whole of a file.
+absl::StatusOr<std::string> ReadFile(const std::string& path);
+// AtomicFile with one Append.
+absl::Status WriteFile(const std::string& path, std::string_view bytes);
+
+// A file's bytes in anonymous memory, 64-byte aligned (transparent huge pages where the kernel gives them), so that
+// nothing that later happens to the file can change or revoke them. Immutable after Read.
+class FileBytes {
+ public:
+  static absl::StatusOr<FileBytes> Read(const std::string& path);
+  FileBytes(FileBytes&& other) noexcept;
+  FileBytes& operator=(FileBytes&& other) noexcept;
+  ~FileBytes();
+
+  const std::byte* data() const { return data_; }
+  size_t size() const { return size_; }
+
+ private:
+  FileBytes(std::byte* data, size_t size, size_t mapped) : data_(data), size_(size), mapped_(mapped) {}
+
+  std::byte* data_ = nullptr;
+  size_t size_ = 0;
+  size_t mapped_ = 0;
+};
+
+// "cannot open 'x': No such file or directory", with the canonical code of `error_number`.
+absl::Status SystemError(int error_number, std::string_view what, std::string_view path);
+
+}  // namespace hilomoe
+
+#endif  // HILOMOE_MODEL_FILE_IO_H_

@@ -1,0 +1,70 @@
+// model.hilomoe: all that serving a model needs in one file. The layout stands in proto/hilomoe/v1/model_file.proto.
+#ifndef HILOMOE_MODEL_MODEL_FILE_H_
+#define HILOMOE_MODEL_MODEL_FILE_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "hilomoe/v1/model_file.pb.h"
+#include "model/file_io.h"
+#include "model/model_spec.h"
+#include "model/tensor_registry.h"
+#include "model/vocabulary.h"
+
+namespace hilomoe {
+
+inline constexpr uint32_t kModelFileVersion = 1;
+
+// An opened model file: read into memory, every checksum verified, every size and row checked against the config.
+// Immutable; const access from any thread. What tensors() points to lives as long as the object.
+class ModelFile {
+ public:
+  // DATA_LOSS with the place for a file that is truncated or changed, FAILED_PRECONDITION for another format version.
+  static absl::StatusOr<ModelFile> Open(const std::string& path);
+
+  ModelFile(ModelFile&&) = default;
+  ModelFile& operator=(ModelFile&&) = default;
+
+  const v1::ModelFileHeader& header() const { return header_; }
+  const ModelSpec& spec() const { return spec_; }
+  const ServingTensors<const float>& tensors() const { return tensors_; }
+  // Per table of the spec; those of QUANTILE numbers are never asked.
+  const std::vector<Vocabulary>& vocabularies() const { return vocabularies_; }
+  const std::vector<uint32_t>& table_rows() const { return table_rows_; }
+  size_t bytes() const { return bytes_.size(); }
+
+ private:
+  explicit ModelFile(FileBytes bytes) : bytes_(std::move(bytes)) {}
+  absl::Status ParseHeader();
+  absl::Status BindVocabularies();
+  absl::Status BindTensors();
+  absl::StatusOr<const std::byte*> FindTensor(const std::string& name, v1::ModelFileHeader::Tensor::DataType type,
+                                              const std::vector<size_t>& shape) const;
+
+  FileBytes bytes_;
+  v1::ModelFileHeader header_;
+  ModelSpec spec_;
+  ServingTensors<const float> tensors_;
+  std::vector<Vocabulary> vocabularies_;
+  std::vector<uint32_t> table_rows_;
+};
+
+// What a model file is written from. `header`: config, provenance, utilisation, golden rows; the rest is filled in.
+// `tensors`: one per tensor of TensorRegistry::ForServing, in its order. `vocabularies`: per table; empty ones for
+// tables without a vocabulary.
+struct ModelFileContents {
+  v1::ModelFileHeader header;
+  std::vector<uint32_t> table_rows;
+  std::vector<absl::Span<const float>> tensors;
+  std::vector<VocabularyIds> vocabularies;
+};
+
+// Writes atomically: the file appears under `path` when it is complete and synced, or not at all.
+absl::Status WriteModelFile(const std::string& path, const ModelFileContents& contents);
+
+}  // namespace hilomoe
+
+#endif  // HILOMOE_MODEL_MODEL_FILE_H_

@@ -1,0 +1,228 @@
+#include "model/model_spec.h"
+
+#include <cmath>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "model/status_macros.h"
+#include "model/text_proto.h"
+
+namespace hilomoe {
+namespace {
+
+// Far above any sensible model, low enough that no product of sizes overflows.
+constexpr uint32_t kMaxWidth = 1 << 14;
+constexpr uint32_t kMaxLength = 1 << 16;
+constexpr uint32_t kMaxExperts = 256;
+constexpr uint32_t kMaxLayers = 64;
+constexpr uint32_t kMaxTableRows = 1u << 30;
+
+bool HasIds(const v1::Feature& feature) { return feature.kind() != v1::Feature::NUMERIC; }
+
+absl::Status CheckRange(std::string_view field, uint64_t value, uint64_t least, uint64_t most) {
+  if (value >= least && value <= most) return absl::OkStatus();
+  return FieldError(field, absl::StrCat(value, " is not between ", least, " and ", most));
+}
+
+absl::Status CheckDefault(const v1::Feature& feature) {
+  if (!feature.has_default_value()) return absl::OkStatus();
+  if (feature.required()) return FieldError("default_value", "a required feature is never absent; drop one of the two");
+  const std::string& value = feature.default_value();
+  int64_t id = 0;
+  if (HasIds(feature) && feature.id_type() == v1::Feature::INT64 && !absl::SimpleAtoi(value, &id)) {
+    return FieldError("default_value", absl::StrCat("'", value, "' is not an INT64 id"));
+  }
+  float number = 0;
+  if (!HasIds(feature) && (!absl::SimpleAtof(value, &number) || !std::isfinite(number))) {
+    return FieldError("default_value", absl::StrCat("'", value, "' is not a finite number"));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckIdFeature(const v1::Feature& feature) {
+  if (feature.id_type() == v1::Feature::ID_TYPE_UNSPECIFIED) {
+    return FieldError("id_type", "say INT64 or STRING; file and wire follow it");
+  }
+  if (feature.has_numeric()) return FieldError("numeric", "belongs to NUMERIC features only");
+  HILOMOE_RETURN_IF_ERROR(CheckRange("max_length", feature.max_length(), 1, kMaxLength));
+  if (feature.has_share_embedding()) {
+    if (feature.has_vocabulary()) return FieldError("vocabulary", "belongs to the feature whose embedding is shared");
+    return absl::OkStatus();
+  }
+  HILOMOE_RETURN_IF_ERROR(CheckRange("embedding_width", feature.embedding_width(), 1, kMaxWidth));
+  const v1::Vocabulary& vocabulary = feature.vocabulary();
+  if (vocabulary.hash_buckets() > 0) {
+    if (vocabulary.has_min_count() || vocabulary.has_max_size()) {
+      return FieldError("vocabulary.hash_buckets", "hashing keeps no vocabulary; drop min_count and max_size");
+    }
+    return CheckRange("vocabulary.hash_buckets", vocabulary.hash_buckets(), 1, kMaxTableRows);
+  }
+  HILOMOE_RETURN_IF_ERROR(CheckRange("vocabulary.max_size", vocabulary.max_size(), 0, kMaxTableRows));
+  return CheckRange("vocabulary.min_count", vocabulary.min_count(), 1, UINT32_MAX);
+}
+
+absl::Status CheckNumericFeature(const v1::Feature& feature) {
+  if (feature.id_type() != v1::Feature::ID_TYPE_UNSPECIFIED) return FieldError("id_type", "a NUMERIC feature has no ids");
+  if (feature.has_share_embedding()) return FieldError("share_embedding", "a NUMERIC feature has no table to share");
+  if (feature.has_vocabulary()) return FieldError("vocabulary", "a NUMERIC feature has no vocabulary");
+  HILOMOE_RETURN_IF_ERROR(CheckRange("embedding_width", feature.embedding_width(), 0, kMaxWidth));
+  const v1::Numeric& numeric = feature.numeric();
+  if (numeric.transform() == v1::Numeric::QUANTILE) {
+    HILOMOE_RETURN_IF_ERROR(CheckRange("numeric.buckets", numeric.buckets(), 2, 1 << 16));
+    if (feature.embedding_width() == 0) return FieldError("embedding_width", "QUANTILE buckets are embedded; say >= 1");
+    if (numeric.missing_indicator()) {
+      return FieldError("numeric.missing_indicator", "QUANTILE has a row of its own for a missing number");
+    }
+  } else if (numeric.has_buckets()) {
+    return FieldError("numeric.buckets", "belongs to QUANTILE");
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<BlockSpec> MakeBlock(const v1::Block& block, size_t input) {
+  HILOMOE_RETURN_IF_ERROR(CheckRange("width", block.width(), 1, kMaxWidth));
+  const v1::Experts& experts = block.experts();
+  HILOMOE_RETURN_IF_ERROR(CheckRange("experts.layers", experts.layers(), 0, kMaxLayers));
+  if (experts.layers() > 0) {
+    HILOMOE_RETURN_IF_ERROR(CheckRange("experts.experts_per_layer", experts.experts_per_layer(), 1, kMaxExperts));
+    HILOMOE_RETURN_IF_ERROR(CheckRange("experts.top_k", experts.top_k(), 0, experts.experts_per_layer()));
+    if (experts.top_k() == 1 && experts.experts_per_layer() > 1) {
+      return FieldError("experts.top_k", "1 gives the router no gradient: every score is 1; keep 2 or more");
+    }
+  }
+  if (!(block.dropout() >= 0 && block.dropout() < 1)) return FieldError("dropout", "must be in [0, 1)");
+  BlockSpec spec;
+  spec.input = input;
+  spec.width = block.width();
+  spec.layers = experts.layers();
+  spec.experts = spec.layers > 0 ? experts.experts_per_layer() : 0;
+  spec.top_k = experts.top_k() < spec.experts ? experts.top_k() : 0;
+  spec.calibrated = experts.routing_scale() == v1::Experts::CALIBRATED;
+  spec.unit_query = experts.query_norm() == v1::Experts::UNIT;
+  spec.batch_norm = block.batch_norm();
+  spec.relu = block.activation() == v1::Block::RELU;
+  spec.dropout = block.dropout();
+  return spec;
+}
+
+}  // namespace
+
+absl::StatusOr<ModelSpec> ModelSpec::Create(const v1::ModelConfig& config) {
+  ModelSpec spec;
+  spec.config_ = config;
+  if (config.features().empty()) return FieldError("features", "a model needs at least one feature");
+  for (int i = 0; i < config.features_size(); ++i) {
+    HILOMOE_RETURN_IF_ERROR(InField(absl::StrCat("features[", i, "]"), spec.AddFeature(config.features(i))));
+  }
+  HILOMOE_RETURN_IF_ERROR(spec.ShareTables());
+  spec.LayOutInput();
+  HILOMOE_RETURN_IF_ERROR(CheckRange("features", spec.input_width_, 1, 1 << 20));
+  HILOMOE_RETURN_IF_ERROR(InField("network", spec.AddBlocks(config.network())));
+  return spec;
+}
+
+absl::Status ModelSpec::AddFeature(const v1::Feature& feature) {
+  if (feature.name().empty()) return FieldError("name", "every feature needs a name");
+  if (feature.name().find('\0') != std::string::npos) return FieldError("name", "holds a NUL byte");
+  if (FindFeature(feature.name()) >= 0) return FieldError("name", absl::StrCat("'", feature.name(), "' stands twice"));
+  if (feature.id() == 0) return FieldError("id", absl::StrCat("feature '", feature.name(), "' needs an id > 0"));
+  if (FindFeature(feature.id()) >= 0) return FieldError("id", absl::StrCat(feature.id(), " stands twice"));
+  if (feature.kind() == v1::Feature::KIND_UNSPECIFIED) {
+    return FieldError("kind", "say CATEGORICAL, BAG, SEQUENCE or NUMERIC");
+  }
+  if (feature.scope() == v1::Feature::SCOPE_UNSPECIFIED) return FieldError("scope", "say CONTEXT or CANDIDATE");
+  HILOMOE_RETURN_IF_ERROR(HasIds(feature) ? CheckIdFeature(feature) : CheckNumericFeature(feature));
+  HILOMOE_RETURN_IF_ERROR(CheckDefault(feature));
+
+  FeatureSpec spec;
+  spec.name = feature.name();
+  spec.id = feature.id();
+  spec.kind = feature.kind();
+  spec.scope = feature.scope();
+  spec.id_type = feature.id_type();
+  spec.transform = feature.numeric().transform();
+  spec.required = feature.required();
+  spec.missing_indicator = feature.numeric().missing_indicator();
+  if (feature.has_default_value()) spec.default_value = feature.default_value();
+  spec.max_length = feature.max_length();
+  spec.width = feature.embedding_width();
+  if ((HasIds(feature) && !feature.has_share_embedding()) || spec.is_bucketed()) {
+    spec.table = static_cast<int>(tables_.size());
+    TableSpec& table = tables_.emplace_back();
+    table.feature = spec.name;
+    table.owner = static_cast<int>(features_.size());
+    table.width = spec.width;
+    table.id_type = spec.id_type;
+    table.min_count = feature.vocabulary().min_count();
+    table.max_size = feature.vocabulary().max_size();
+    table.hash_buckets = feature.vocabulary().hash_buckets();
+    table.buckets = feature.numeric().buckets();
+  }
+  features_.push_back(std::move(spec));
+  return absl::OkStatus();
+}
+
+absl::Status ModelSpec::ShareTables() {
+  for (int i = 0; i < config_.features_size(); ++i) {
+    const v1::Feature& feature = config_.features(i);
+    if (!feature.has_share_embedding()) continue;
+    const std::string field = absl::StrCat("features[", i, "].share_embedding");
+    const int owner = FindFeature(feature.share_embedding());
+    if (owner < 0) return FieldError(field, absl::StrCat("there is no feature '", feature.share_embedding(), "'"));
+    const FeatureSpec& from = features_[owner];
+    if (from.table < 0 || tables_[from.table].owner != owner || from.is_numeric()) {
+      return FieldError(field, absl::StrCat("'", from.name, "' has no embedding of ids of its own"));
+    }
+    FeatureSpec& spec = features_[i];
+    if (spec.id_type != from.id_type) {
+      return FieldError(field, absl::StrCat("'", from.name, "' has another id_type"));
+    }
+    if (feature.has_embedding_width() && feature.embedding_width() != from.width) {
+      return FieldError(field, absl::StrCat("'", from.name, "' has embedding_width ", from.width));
+    }
+    spec.table = from.table;
+    spec.width = from.width;
+  }
+  return absl::OkStatus();
+}
+
+void ModelSpec::LayOutInput() {
+  size_t offset = 0;
+  for (const v1::Feature::Scope scope : {v1::Feature::CONTEXT, v1::Feature::CANDIDATE}) {
+    for (FeatureSpec& feature : features_) {
+      if (feature.scope != scope) continue;
+      feature.input_offset = offset;
+      feature.input_width = (feature.width > 0 ? feature.width : 1) + (feature.missing_indicator ? 1 : 0);
+      offset += feature.input_width;
+    }
+    if (scope == v1::Feature::CONTEXT) context_width_ = offset;
+  }
+  input_width_ = offset;
+}
+
+absl::Status ModelSpec::AddBlocks(const v1::Network& network) {
+  size_t input = input_width_;
+  for (int i = 0; i < network.blocks_size(); ++i) {
+    const absl::StatusOr<BlockSpec> block = MakeBlock(network.blocks(i), input);
+    if (!block.ok()) return InField(absl::StrCat("blocks[", i, "]"), block.status());
+    blocks_.push_back(*block);
+    input = block->width;
+  }
+  return absl::OkStatus();
+}
+
+int ModelSpec::FindFeature(std::string_view name) const {
+  for (size_t i = 0; i < features_.size(); ++i) {
+    if (features_[i].name == name) return static_cast<int>(i);
+  }
+  return -1;
+}
+
+int ModelSpec::FindFeature(uint32_t id) const {
+  for (size_t i = 0; i < features_.size(); ++i) {
+    if (features_[i].id == id) return static_cast<int>(i);
+  }
+  return -1;
+}
+
+}  // namespace hilomoe

@@ -1,0 +1,64 @@
+// Feature values -> rows of embedding tables and transformed numbers.
+#ifndef HILOMOE_RUNTIME_REQUEST_ENCODER_H_
+#define HILOMOE_RUNTIME_REQUEST_ENCODER_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/types/span.h"
+#include "model/encoded_batch.h"
+#include "model/model_spec.h"
+#include "model/tensor_registry.h"
+#include "model/vocabulary.h"
+#include "runtime/request_view.h"
+
+namespace hilomoe {
+
+// Counted per feature of the spec; the caller owns, adds up and resets.
+struct EncodeCounts {
+  std::vector<uint64_t> values;             // ids or numbers seen
+  std::vector<uint64_t> out_of_vocabulary;  // of these, unknown ids
+  std::vector<uint64_t> missing;            // rows without a value
+  uint64_t unknown_features = 0;            // columns that the model does not know
+};
+
+// Encodes requests for one model. What it is made from must outlive it. Const methods: any thread, each with its own
+// outputs; outputs are reused, so that a steady load allocates nothing.
+class RequestEncoder {
+ public:
+  // vocabularies: per table of the spec. numeric: the transforms' statistics (standardise, boundaries).
+  RequestEncoder(const ModelSpec& spec, absl::Span<const Vocabulary> vocabularies,
+                 const FeatureTensors<const float>& numeric);
+
+  // HILOMOE section 7. A CONTEXT feature among the candidates makes the batch flat (context_rows = num_candidates),
+  // and context columns are then repeated; a CANDIDATE feature among the context is refused. INVALID_ARGUMENT names the
+  // feature: wrong type, wrong number of rows, a number that is not finite, a required feature that is absent, a
+  // feature that stands twice. On an error the outputs hold nothing of use. `counts` may be null.
+  absl::Status Encode(const RequestView& request, EncodedBatch* batch, EncodeCounts* counts) const;
+
+ private:
+  // Index of the column's feature; -1 when the model does not know it.
+  int FindFeature(const ColumnView& column) const;
+  absl::Status EncodeColumn(const ColumnView& column, int feature, size_t rows, EncodedFeature* out,
+                            EncodeCounts* counts) const;
+  absl::Status CheckType(const ColumnView& column, const FeatureSpec& feature, size_t rows, size_t* values) const;
+  void EncodeIds(const ColumnView& column, int feature, size_t rows, EncodedFeature* out, EncodeCounts* counts) const;
+  absl::Status EncodeNumbers(const ColumnView& column, int feature, size_t rows, EncodedFeature* out,
+                             EncodeCounts* counts) const;
+  void FillAbsent(int feature, size_t rows, EncodedFeature* out) const;
+  float Transform(int feature, float number) const;
+  uint32_t Bucket(int feature, float number) const;
+
+  const ModelSpec& spec_;
+  absl::Span<const Vocabulary> vocabularies_;
+  FeatureTensors<const float> numeric_;
+  std::vector<std::pair<uint32_t, int>> by_id_;             // sorted
+  std::vector<std::pair<std::string_view, int>> by_name_;   // sorted
+  std::vector<EncodedFeature> absent_;                      // one row per feature
+};
+
+}  // namespace hilomoe
+
+#endif  // HILOMOE_RUNTIME_REQUEST_ENCODER_H_

@@ -15,6 +15,7 @@ constexpr uint32_t kMaxWidth = 1 << 14;
 constexpr uint32_t kMaxLength = 1 << 16;
 constexpr uint32_t kMaxExperts = 256;
 constexpr uint32_t kMaxLayers = 64;
+constexpr uint32_t kMaxStack = 4096;  // of all layers; the kernels keep a row's scores on the stack
 constexpr uint32_t kMaxTableRows = 1u << 30;
 
 bool HasIds(const v1::Feature& feature) { return feature.kind() != v1::Feature::NUMERIC; }
@@ -86,6 +87,9 @@ absl::StatusOr<BlockSpec> MakeBlock(const v1::Block& block, size_t input) {
   if (experts.layers() > 0) {
     HILOMOE_RETURN_IF_ERROR(CheckRange("experts.experts_per_layer", experts.experts_per_layer(), 1, kMaxExperts));
     HILOMOE_RETURN_IF_ERROR(CheckRange("experts.top_k", experts.top_k(), 0, experts.experts_per_layer()));
+    if (experts.layers() * experts.experts_per_layer() > kMaxStack) {
+      return FieldError("experts.layers", absl::StrCat("layers * experts_per_layer exceeds ", kMaxStack));
+    }
     if (experts.top_k() == 1 && experts.experts_per_layer() > 1) {
       return FieldError("experts.top_k", "1 gives the router no gradient: every score is 1; keep 2 or more");
     }

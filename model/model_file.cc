@@ -1,0 +1,241 @@
+#include "model/model_file.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "model/encoded_batch.h"
+#include "model/status_macros.h"
+
+#define XXH_INLINE_ALL
+#include "xxhash.h"
+
+namespace hilomoe {
+namespace {
+
+using Tensor = v1::ModelFileHeader::Tensor;
+
+constexpr char kMagic[8] = {'H', 'I', 'L', 'O', 'M', 'O', 'E', '\n'};
+constexpr uint64_t kAlignment = 64;
+
+struct Preamble {
+  char magic[8];
+  uint32_t version;
+  uint32_t zero;
+  uint64_t header_bytes;
+  uint64_t header_xxh3;
+};
+static_assert(sizeof(Preamble) == 32);
+
+uint64_t Align(uint64_t offset) { return (offset + kAlignment - 1) / kAlignment * kAlignment; }
+
+size_t ElementBytes(Tensor::DataType type) { return type == Tensor::FLOAT32 ? sizeof(float) : 1; }
+
+std::string VocabularyTensorName(const TableSpec& table) { return absl::StrCat("vocabulary.", table.feature); }
+
+bool AllZero(const std::byte* begin, const std::byte* end) {
+  return std::all_of(begin, end, [](std::byte b) { return b == std::byte{0}; });
+}
+
+template <typename T>
+std::string_view AsBytes(absl::Span<const T> values) {
+  return {reinterpret_cast<const char*>(values.data()), values.size() * sizeof(T)};
+}
+
+Tensor MakeTensor(const std::string& name, Tensor::DataType type, absl::Span<const size_t> shape,
+                  std::string_view bytes) {
+  Tensor tensor;
+  tensor.set_name(name);
+  tensor.set_data_type(type);
+  for (const size_t extent : shape) tensor.add_shape(extent);
+  tensor.set_bytes(bytes.size());
+  tensor.set_xxh3(XXH3_64bits(bytes.data(), bytes.size()));
+  return tensor;
+}
+
+// Gives every tensor its place. The header's own size depends on the offsets that stand in it, so the places are
+// moved until nothing changes any more; sizes only grow, so this ends.
+std::string PlaceTensors(v1::ModelFileHeader& header) {
+  std::string serialized;
+  for (uint64_t header_bytes = 0;;) {
+    uint64_t offset = Align(sizeof(Preamble) + header_bytes);
+    for (Tensor& tensor : *header.mutable_tensors()) {
+      tensor.set_offset(offset);
+      offset = Align(offset + tensor.bytes());
+    }
+    const Tensor& last = header.tensors(header.tensors_size() - 1);
+    header.set_file_bytes(last.offset() + last.bytes());
+    serialized = header.SerializeAsString();
+    if (serialized.size() <= header_bytes) break;
+    header_bytes = serialized.size();
+  }
+  return serialized;
+}
+
+}  // namespace
+
+absl::Status WriteModelFile(const std::string& path, const ModelFileContents& contents) {
+  v1::ModelFileHeader header = contents.header;
+  HILOMOE_ASSIGN_OR_RETURN(const ModelSpec spec, ModelSpec::Create(header.config()));
+  const TensorRegistry registry = TensorRegistry::ForServing(spec, contents.table_rows);
+
+  std::vector<VocabularyTable> tables(spec.tables().size());
+  std::vector<std::string_view> bytes;
+  header.clear_tensors();
+  header.clear_vocabularies();
+  for (size_t i = 0; i < spec.tables().size(); ++i) {
+    const TableSpec& table = spec.tables()[i];
+    auto* entry = header.add_vocabularies();
+    entry->set_feature(table.feature);
+    entry->set_rows(contents.table_rows[i]);
+    if (!table.has_vocabulary()) continue;
+    tables[i] = BuildVocabularyTable(contents.vocabularies[i]);
+    entry->set_seed(tables[i].seed);
+    entry->set_max_probes(tables[i].max_probes);
+    entry->set_ids(contents.vocabularies[i].size());
+    bytes.push_back(AsBytes(absl::MakeConstSpan(tables[i].buckets)));
+    *header.add_tensors() = MakeTensor(VocabularyTensorName(table), Tensor::UINT8, {bytes.back().size()}, bytes.back());
+  }
+  for (size_t i = 0; i < registry.tensors().size(); ++i) {
+    bytes.push_back(AsBytes(contents.tensors[i]));
+    *header.add_tensors() =
+        MakeTensor(registry.tensors()[i].name, Tensor::FLOAT32, registry.tensors()[i].shape, bytes.back());
+  }
+
+  const std::string serialized = PlaceTensors(header);
+  Preamble preamble{};
+  std::memcpy(preamble.magic, kMagic, sizeof(kMagic));
+  preamble.version = kModelFileVersion;
+  preamble.header_bytes = serialized.size();
+  preamble.header_xxh3 = XXH3_64bits(serialized.data(), serialized.size());
+
+  HILOMOE_ASSIGN_OR_RETURN(AtomicFile file, AtomicFile::Create(path));
+  HILOMOE_RETURN_IF_ERROR(file.Append({reinterpret_cast<const char*>(&preamble), sizeof(preamble)}));
+  HILOMOE_RETURN_IF_ERROR(file.Append(serialized));
+  for (int i = 0; i < header.tensors_size(); ++i) {
+    HILOMOE_RETURN_IF_ERROR(file.Append(std::string(header.tensors(i).offset() - file.size(), '\0')));
+    HILOMOE_RETURN_IF_ERROR(file.Append(bytes[i]));
+  }
+  return file.Commit();
+}
+
+absl::StatusOr<ModelFile> ModelFile::Open(const std::string& path) {
+  HILOMOE_ASSIGN_OR_RETURN(FileBytes bytes, FileBytes::Read(path));
+  ModelFile file(std::move(bytes));
+  for (const auto step : {&ModelFile::ParseHeader, &ModelFile::BindVocabularies, &ModelFile::BindTensors}) {
+    if (const absl::Status status = (file.*step)(); !status.ok()) {
+      return absl::Status(status.code(), absl::StrCat("'", path, "': ", status.message()));
+    }
+  }
+  return file;
+}
+
+absl::Status ModelFile::ParseHeader() {
+  Preamble preamble;
+  if (bytes_.size() < sizeof(preamble)) return absl::DataLossError("too short to be a model file");
+  std::memcpy(&preamble, bytes_.data(), sizeof(preamble));
+  if (std::memcmp(preamble.magic, kMagic, sizeof(kMagic)) != 0) {
+    return absl::DataLossError("not a model file: it does not begin with HILOMOE");
+  }
+  if (preamble.version != kModelFileVersion) {
+    return absl::FailedPreconditionError(absl::StrCat("format version ", preamble.version, "; this program reads ",
+                                                      kModelFileVersion, "; convert the checkpoint again"));
+  }
+  if (preamble.zero != 0) return absl::DataLossError("the preamble is damaged");
+  if (preamble.header_bytes > bytes_.size() - sizeof(preamble)) {
+    return absl::DataLossError("truncated within the header");
+  }
+  const std::byte* header = bytes_.data() + sizeof(preamble);
+  if (XXH3_64bits(header, preamble.header_bytes) != preamble.header_xxh3) {
+    return absl::DataLossError("the header's checksum is wrong");
+  }
+  if (!header_.ParseFromArray(header, static_cast<int>(preamble.header_bytes))) {
+    return absl::DataLossError("the header cannot be parsed");
+  }
+  if (header_.file_bytes() != bytes_.size()) {
+    return absl::DataLossError(
+        absl::StrCat("the file has ", bytes_.size(), " bytes, its header says ", header_.file_bytes()));
+  }
+  uint64_t end = sizeof(preamble) + preamble.header_bytes;
+  for (const Tensor& tensor : header_.tensors()) {
+    const bool inside = tensor.offset() >= end && tensor.offset() <= bytes_.size() &&
+                        tensor.bytes() <= bytes_.size() - tensor.offset() && tensor.offset() % kAlignment == 0;
+    if (!inside) return absl::DataLossError(absl::StrCat("tensor '", tensor.name(), "' lies outside of its place"));
+    const std::byte* data = bytes_.data() + tensor.offset();
+    if (!AllZero(bytes_.data() + end, data)) {
+      return absl::DataLossError(absl::StrCat("the gap before tensor '", tensor.name(), "' is not zero"));
+    }
+    if (XXH3_64bits(data, tensor.bytes()) != tensor.xxh3()) {
+      return absl::DataLossError(absl::StrCat("the checksum of tensor '", tensor.name(), "' is wrong"));
+    }
+    end = tensor.offset() + tensor.bytes();
+  }
+  HILOMOE_ASSIGN_OR_RETURN(spec_, ModelSpec::Create(header_.config()));
+  return absl::OkStatus();
+}
+
+absl::StatusOr<const std::byte*> ModelFile::FindTensor(const std::string& name, Tensor::DataType type,
+                                                       const std::vector<size_t>& shape) const {
+  for (const Tensor& tensor : header_.tensors()) {
+    if (tensor.name() != name) continue;
+    uint64_t bytes = ElementBytes(type);
+    for (const size_t extent : shape) bytes *= extent;
+    const bool fits = tensor.data_type() == type && tensor.bytes() == bytes &&
+                      std::equal(shape.begin(), shape.end(), tensor.shape().begin(), tensor.shape().end());
+    if (!fits) {
+      return absl::DataLossError(absl::StrCat("tensor '", name, "' is [", absl::StrJoin(tensor.shape(), ", "),
+                                              "], the config asks for [", absl::StrJoin(shape, ", "), "]"));
+    }
+    return bytes_.data() + tensor.offset();
+  }
+  return absl::DataLossError(absl::StrCat("tensor '", name, "' is not there"));
+}
+
+absl::Status ModelFile::BindVocabularies() {
+  if (static_cast<size_t>(header_.vocabularies_size()) != spec_.tables().size()) {
+    return absl::DataLossError("the header does not list one vocabulary a table");
+  }
+  for (size_t i = 0; i < spec_.tables().size(); ++i) {
+    const TableSpec& table = spec_.tables()[i];
+    const auto& entry = header_.vocabularies(static_cast<int>(i));
+    const uint64_t fixed = table.hash_buckets + table.buckets;
+    if (entry.rows() < kReservedRows || entry.rows() > UINT32_MAX ||
+        (!table.has_vocabulary() && entry.rows() != fixed + kReservedRows)) {
+      return absl::DataLossError(absl::StrCat("table '", table.feature, "' cannot have ", entry.rows(), " rows"));
+    }
+    table_rows_.push_back(static_cast<uint32_t>(entry.rows()));
+    if (!table.has_vocabulary()) {
+      vocabularies_.push_back(Vocabulary::Hashed(table.hash_buckets));
+      continue;
+    }
+    const std::string name = VocabularyTensorName(table);
+    const auto stored = std::find_if(header_.tensors().begin(), header_.tensors().end(),
+                                     [&](const Tensor& tensor) { return tensor.name() == name; });
+    const size_t bytes = stored == header_.tensors().end() ? 0 : stored->bytes();
+    HILOMOE_ASSIGN_OR_RETURN(const std::byte* data, FindTensor(name, Tensor::UINT8, {bytes}));
+    if (bytes % sizeof(VocabularyBucket) != 0) {
+      return absl::DataLossError(absl::StrCat("tensor '", name, "' is no array of buckets"));
+    }
+    const auto buckets = absl::MakeConstSpan(reinterpret_cast<const VocabularyBucket*>(data),
+                                             bytes / sizeof(VocabularyBucket));
+    HILOMOE_ASSIGN_OR_RETURN(
+        const Vocabulary vocabulary,
+        Vocabulary::FromBuckets(buckets, entry.seed(), entry.max_probes(), table_rows_.back()));
+    vocabularies_.push_back(vocabulary);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ModelFile::BindTensors() {
+  const TensorRegistry registry = TensorRegistry::ForServing(spec_, table_rows_);
+  std::vector<const float*> data;
+  for (const TensorSpec& tensor : registry.tensors()) {
+    HILOMOE_ASSIGN_OR_RETURN(const std::byte* bytes, FindTensor(tensor.name, Tensor::FLOAT32, tensor.shape));
+    data.push_back(reinterpret_cast<const float*>(bytes));
+  }
+  tensors_ = registry.BindServing(spec_, data);
+  return absl::OkStatus();
+}
+
+}  // namespace hilomoe

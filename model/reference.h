@@ -1,0 +1,328 @@
+// The model in plain loops, row by row, exactly as written down: the query chain as it stands (no Gram matrix, nothing
+// stacked, nothing folded), batch norm in evaluation or training mode, and the training loss. Everything fast is held
+// against it, in double; its gradients are taken with T = std::complex<double> (complex step), the rounding errors of
+// a float32 evaluation with T = Rounded. Slow on purpose, header-only for its scalar types.
+//
+// Source: arXiv 2510.10432 and, where marked in the config, our reading of it.
+#ifndef HILOMOE_MODEL_REFERENCE_H_
+#define HILOMOE_MODEL_REFERENCE_H_
+
+#include <algorithm>
+#include <cmath>
+#include <complex>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <limits>
+#include <numeric>
+#include <vector>
+
+#include "absl/types/span.h"
+#include "model/encoded_batch.h"
+#include "model/model_spec.h"
+#include "model/rounding.h"
+#include "model/tensor_registry.h"
+
+namespace hilomoe {
+
+inline constexpr double kBatchNormEpsilon = 1e-5;
+// |x| is not taken smaller in x/|x|: a row of zeros has no direction, and its gradient no bound.
+inline constexpr double kMinQueryNorm = 1e-3;
+
+inline double RealPart(double x) { return x; }
+inline double RealPart(const std::complex<double>& x) { return x.real(); }
+inline double RealPart(const Rounded& x) { return x.value; }
+
+// How far apart two logits are, in the unit in which a tie is judged: the numbers' own, or standard deviations of
+// their rounding errors.
+inline double TieGap(double a, double b) { return a - b; }
+inline double TieGap(const std::complex<double>& a, const std::complex<double>& b) { return a.real() - b.real(); }
+inline double TieGap(const Rounded& a, const Rounded& b) {
+  return (a.value - b.value) / std::sqrt(a.variance + b.variance);
+}
+
+struct ReferenceOptions {
+  bool experts = true;            // off: every block is its base alone
+  bool batch_statistics = false;  // batch norm in training mode
+  // What the output of (block, row, column) is multiplied by after the activation; null = 1.
+  std::function<double(size_t block, size_t row, size_t column)> dropout;
+};
+
+template <typename T>
+struct ReferenceOutput {
+  std::vector<T> logits;                       // [B]
+  std::vector<std::vector<T>> routing_logits;  // per block z [B, L*K]; empty without experts
+  std::vector<std::vector<T>> scores;          // per block s [B, L*K]
+  std::vector<double> tie_gap;                 // [B]: the smallest TieGap between the k-th and the next logit of any
+                                               // layer; infinite with dense routing
+};
+
+// Row `row` of a feature's slice of x, written to x[input_offset ...].
+template <typename T>
+void ReferenceFeature(const ModelSpec& spec, const FeatureTensors<const T>& tensors, const EncodedBatch& batch,
+                      size_t f, size_t row, T* x) {
+  const FeatureSpec& feature = spec.features()[f];
+  const EncodedFeature& encoded = batch.features[f];
+  if (feature.is_context() && batch.context_rows == 1) row = 0;
+  T* out = x + feature.input_offset;
+  const size_t d = feature.width;
+  if (feature.is_number()) {
+    const T value(encoded.values[row]);
+    if (d == 0) {
+      *out = value;
+    } else {
+      for (size_t i = 0; i < d; ++i) out[i] = value * tensors.numeric_weight[f][i];
+    }
+    if (feature.missing_indicator) out[std::max<size_t>(d, 1)] = T(encoded.missing[row]);
+    return;
+  }
+  const T* table = tensors.tables[feature.table];
+  if (!feature.is_pooled()) {
+    std::copy_n(table + encoded.rows[row] * d, d, out);
+    return;
+  }
+  std::fill_n(out, d, T(0.0));
+  const size_t begin = encoded.offsets[row], end = encoded.offsets[row + 1];
+  for (size_t i = begin; i < end; ++i) {
+    for (size_t j = 0; j < d; ++j) out[j] += table[encoded.rows[i] * d + j];
+  }
+  if (end == begin) return;
+  const T scale = T(1.0) / T(static_cast<double>(end - begin));
+  for (size_t j = 0; j < d; ++j) out[j] *= scale;
+}
+
+// Scores of one layer: softmax over the kept logits z [K]; returns the tie gap.
+template <typename T>
+double ReferenceScores(const std::vector<T>& z, size_t top_k, T* s) {
+  using std::exp;
+  const size_t K = z.size();
+  std::vector<size_t> order(K);
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::stable_sort(order.begin(), order.end(),
+                   [&](size_t a, size_t b) { return RealPart(z[a]) > RealPart(z[b]); });
+  const size_t kept = top_k > 0 ? top_k : K;
+  const double largest = RealPart(z[order[0]]);
+  std::fill_n(s, K, T(0.0));
+  T sum(0.0);
+  for (size_t i = 0; i < kept; ++i) {
+    s[order[i]] = exp(z[order[i]] - T(largest));
+    sum += s[order[i]];
+  }
+  for (size_t i = 0; i < kept; ++i) s[order[i]] = s[order[i]] / sum;
+  return kept < K ? TieGap(z[order[kept - 1]], z[order[kept]]) : std::numeric_limits<double>::infinity();
+}
+
+// y = x W0^T + b + sum_l ((x V_l^T) * s_l) U_l for one row x [D]; z, s [L*K].
+template <typename T>
+double ReferenceBlock(const BlockSpec& block, const BlockTensors<const T>& tensors, bool experts, const T* x, T* y,
+                      T* z, T* s) {
+  using std::sqrt;
+  const size_t D = block.input, O = block.width, L = experts ? block.layers : 0, K = block.experts;
+  for (size_t o = 0; o < O; ++o) {
+    y[o] = tensors.base_bias[o];
+    for (size_t d = 0; d < D; ++d) y[o] += tensors.base_weight[o * D + d] * x[d];
+  }
+  if (L == 0) return std::numeric_limits<double>::infinity();
+  std::vector<T> q(x, x + D);
+  T scale = tensors.alpha[0];
+  if (block.unit_query) {
+    T squared(0.0);
+    for (size_t d = 0; d < D; ++d) squared += x[d] * x[d];
+    const T norm = RealPart(squared) > kMinQueryNorm * kMinQueryNorm ? sqrt(squared) : T(kMinQueryNorm);
+    scale = scale / norm;
+  }
+  for (T& element : q) element *= scale;
+  double gap = std::numeric_limits<double>::infinity();
+  std::vector<T> logits(K);
+  for (size_t l = 0; l < L; ++l) {
+    const T* V = tensors.v + l * K * D;
+    const T* U = tensors.u + l * K * O;
+    for (size_t i = 0; i < K; ++i) {
+      T dot(0.0);
+      for (size_t d = 0; d < D; ++d) dot += q[d] * V[i * D + d];
+      logits[i] = tensors.tau[l] * dot + tensors.c[l * K + i];
+      z[l * K + i] = logits[i];
+    }
+    T* scores = s + l * K;
+    gap = std::min(gap, ReferenceScores(logits, block.top_k, scores));
+    for (size_t i = 0; i < K; ++i) {
+      if (RealPart(scores[i]) == 0) continue;
+      T a(0.0);
+      for (size_t d = 0; d < D; ++d) a += x[d] * V[i * D + d];
+      const T gated = a * scores[i];
+      for (size_t o = 0; o < O; ++o) y[o] += gated * U[i * O + o];
+      for (size_t d = 0; d < D; ++d) q[d] += scores[i] * V[i * D + d];
+    }
+  }
+  return gap;
+}
+
+// Batch norm, activation and dropout of y [B, O], in place.
+template <typename T>
+void ReferenceAfterBlock(const BlockSpec& block, const BlockTensors<const T>& tensors, const ReferenceOptions& options,
+                         size_t b, size_t B, std::vector<T>& y) {
+  using std::sqrt;
+  const size_t O = block.width;
+  for (size_t o = 0; o < O; ++o) {
+    if (block.batch_norm) {
+      T mean(0.0), variance(0.0);
+      if (options.batch_statistics) {
+        const T rows(static_cast<double>(B));
+        for (size_t r = 0; r < B; ++r) mean += y[r * O + o];
+        mean = mean / rows;
+        for (size_t r = 0; r < B; ++r) variance += (y[r * O + o] - mean) * (y[r * O + o] - mean);
+        variance = variance / rows;
+      } else {
+        mean = tensors.running_mean[o];
+        variance = tensors.running_variance[o];
+      }
+      const T scale = tensors.gamma[o] / sqrt(variance + T(kBatchNormEpsilon));
+      for (size_t r = 0; r < B; ++r) y[r * O + o] = (y[r * O + o] - mean) * scale + tensors.beta[o];
+    }
+    for (size_t r = 0; r < B; ++r) {
+      T& value = y[r * O + o];
+      if (block.relu && !(RealPart(value) > 0)) value = T(0.0);
+      if (options.dropout) value *= T(options.dropout(b, r, o));
+    }
+  }
+}
+
+template <typename T>
+ReferenceOutput<T> ReferenceForward(const ModelSpec& spec, const ModelTensors<const T>& tensors,
+                                    const EncodedBatch& batch, const ReferenceOptions& options = {}) {
+  const size_t B = batch.candidate_rows;
+  ReferenceOutput<T> out;
+  out.tie_gap.assign(B, std::numeric_limits<double>::infinity());
+  size_t D = spec.input_width();
+  std::vector<T> x(B * D);
+  for (size_t r = 0; r < B; ++r) {
+    for (size_t f = 0; f < spec.features().size(); ++f) {
+      ReferenceFeature(spec, tensors.features, batch, f, r, &x[r * D]);
+    }
+  }
+  for (size_t b = 0; b < spec.blocks().size(); ++b) {
+    const BlockSpec& block = spec.blocks()[b];
+    const size_t stack = options.experts ? block.stack() : 0;
+    std::vector<T> y(B * block.width), z(B * stack), s(B * stack);
+    for (size_t r = 0; r < B; ++r) {
+      const double gap = ReferenceBlock(block, tensors.blocks[b], options.experts, &x[r * D], &y[r * block.width],
+                                        z.data() + r * stack, s.data() + r * stack);
+      out.tie_gap[r] = std::min(out.tie_gap[r], gap);
+    }
+    ReferenceAfterBlock(block, tensors.blocks[b], options, b, B, y);
+    out.routing_logits.push_back(std::move(z));
+    out.scores.push_back(std::move(s));
+    x = std::move(y);
+    D = block.width;
+  }
+  out.logits.assign(B, tensors.head_bias[0]);
+  for (size_t r = 0; r < B; ++r) {
+    for (size_t d = 0; d < D; ++d) out.logits[r] += x[r * D + d] * tensors.head_weight[d];
+  }
+  return out;
+}
+
+// Weights of what is added to the binary cross-entropy; see the Losses message.
+struct LossWeights {
+  double load_balance = 0;
+  double router_z = 0;
+  double diversity = 0;
+  double embedding_l2 = 0;
+};
+
+// K sum_i f_i p_i of one layer; z [B, K] with leading dimension ldz.
+template <typename T>
+T ReferenceLoadBalance(const T* z, const T* s, size_t ld, size_t B, size_t K, size_t top_k) {
+  std::vector<T> p(K, T(0.0)), softmax(K), logits(K);
+  std::vector<double> kept(K, 0);
+  for (size_t r = 0; r < B; ++r) {
+    logits.assign(z + r * ld, z + r * ld + K);
+    ReferenceScores(logits, 0, softmax.data());
+    for (size_t i = 0; i < K; ++i) {
+      p[i] += softmax[i] / T(static_cast<double>(B));
+      if (RealPart(s[r * ld + i]) != 0) kept[i] += 1.0 / static_cast<double>(B * std::max<size_t>(top_k, 1));
+    }
+  }
+  T sum(0.0);
+  for (size_t i = 0; i < K; ++i) sum += (top_k > 0 ? T(kept[i]) : p[i]) * p[i];
+  return T(static_cast<double>(K)) * sum;
+}
+
+// mean((logsumexp(z) - ln K)^2) of one layer.
+template <typename T>
+T ReferenceRouterZ(const T* z, size_t ld, size_t B, size_t K) {
+  using std::exp;
+  using std::log;
+  T sum(0.0);
+  for (size_t r = 0; r < B; ++r) {
+    T total(0.0);
+    for (size_t i = 0; i < K; ++i) total += exp(z[r * ld + i]);
+    const T excess = log(total) - T(std::log(static_cast<double>(K)));
+    sum += excess * excess;
+  }
+  return sum / T(static_cast<double>(B));
+}
+
+// |V^ V^T - I|^2 / max(1, K(K-1)) of one layer, V^ with unit rows; a zero row is left out.
+template <typename T>
+T ReferenceDiversity(const T* v, size_t K, size_t D) {
+  using std::sqrt;
+  std::vector<T> unit(v, v + K * D);
+  std::vector<bool> zero(K);
+  for (size_t i = 0; i < K; ++i) {
+    T squared(0.0);
+    for (size_t d = 0; d < D; ++d) squared += v[i * D + d] * v[i * D + d];
+    zero[i] = RealPart(squared) == 0;
+    if (zero[i]) continue;
+    const T norm = sqrt(squared);
+    for (size_t d = 0; d < D; ++d) unit[i * D + d] = v[i * D + d] / norm;
+  }
+  T sum(0.0);
+  for (size_t i = 0; i < K; ++i) {
+    for (size_t j = 0; j < K; ++j) {
+      if (i == j || zero[i] || zero[j]) continue;  // a unit row's own product is 1
+      T dot(0.0);
+      for (size_t d = 0; d < D; ++d) dot += unit[i * D + d] * unit[j * D + d];
+      sum += dot * dot;
+    }
+  }
+  return sum / T(static_cast<double>(std::max<size_t>(1, K * (K - 1))));
+}
+
+// mean BCE + w_lb balance + w_z router z + w_div diversity + (l2 / 2) |embeddings|^2; see the Losses message.
+// `embeddings`: every tensor of TensorGroup::kEmbedding, as one span each.
+template <typename T>
+T ReferenceLoss(const ModelSpec& spec, const ModelTensors<const T>& tensors, const ReferenceOutput<T>& output,
+                absl::Span<const float> labels, const std::vector<absl::Span<const T>>& embeddings,
+                const LossWeights& weights) {
+  using std::exp;
+  using std::log;
+  const size_t B = labels.size();
+  T loss(0.0);
+  for (size_t r = 0; r < B; ++r) {
+    const T z = output.logits[r];
+    const bool positive = RealPart(z) > 0;  // log(1 + e^z) without overflow
+    const T softplus = positive ? z + log(T(1.0) + exp(-z)) : log(T(1.0) + exp(z));
+    loss += (softplus - T(labels[r]) * z) / T(static_cast<double>(B));
+  }
+  for (size_t b = 0; b < spec.blocks().size(); ++b) {
+    const BlockSpec& block = spec.blocks()[b];
+    const std::vector<T>& z = output.routing_logits[b];
+    if (z.empty()) continue;
+    const size_t K = block.experts, ld = block.stack();
+    for (size_t l = 0; l < block.layers; ++l) {
+      loss += T(weights.load_balance) *
+              ReferenceLoadBalance(&z[l * K], &output.scores[b][l * K], ld, B, K, block.top_k);
+      loss += T(weights.router_z) * ReferenceRouterZ(&z[l * K], ld, B, K);
+      loss += T(weights.diversity) * ReferenceDiversity(tensors.blocks[b].v + l * K * block.input, K, block.input);
+    }
+  }
+  for (const absl::Span<const T> table : embeddings) {
+    for (const T& e : table) loss += T(weights.embedding_l2 / 2) * e * e;
+  }
+  return loss;
+}
+
+}  // namespace hilomoe
+
+#endif  // HILOMOE_MODEL_REFERENCE_H_

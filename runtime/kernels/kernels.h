@@ -6,6 +6,9 @@
 // (0 = dense), O = width. All matrices are float32, row-major, with a leading dimension (`ld...`, in floats); no
 // alignment is asked for, nothing is read or written beyond the stated shapes, inputs and outputs do not overlap
 // unless said. Functions are pure: any thread, at once. Preconditions are the caller's; kernels cannot fail.
+//
+// Within one table the result of a row has the same bits wherever the row stands in the batch and whatever its
+// neighbours hold, so a batch may be split anywhere. Tables differ from one another by rounding.
 #ifndef HILOMOE_RUNTIME_KERNELS_KERNELS_H_
 #define HILOMOE_RUNTIME_KERNELS_KERNELS_H_
 
@@ -16,9 +19,10 @@ namespace hilomoe::kernels {
 // Instruction sets, best last. A set is supported when CPUID and the operating system's saved state (XCR0) say so.
 enum class InstructionSet { kPortable, kAvx2, kAvx512 };
 
+// kRelu is x < 0 ? 0 : x: a NaN stays NaN, so that a broken row shows in its score.
 enum class Activation { kIdentity, kRelu };
 
-// Routing of one block, as the model file holds it (HILOMOE section 3).
+// Routing of one block, as the model file holds it (HILOMOE section 3); L*K <= kMaxStackedExperts.
 struct Routing {
   int layers;                 // L >= 1
   int experts;                // K >= 1, <= kMaxExperts
@@ -30,6 +34,8 @@ struct Routing {
 };
 
 inline constexpr int kMaxExperts = 256;
+// Scores of a tile of rows live on the stack: at 16 rows of 4 bytes this bound is 256 KiB.
+inline constexpr int kMaxStackedExperts = 4096;
 
 struct Kernels {
   InstructionSet instruction_set;
@@ -38,12 +44,16 @@ struct Kernels {
   // Dense routing. For every row r, with nu = inverse_norm[r] (1 where inverse_norm is null):
   //   z_l = tau_l * (alpha * nu * a_l + sum_{j<l} s_j G_lj^T) + c_l,   s_l = softmax(z_l),   gated_l = a_l * s_l
   // a [B, L*K] (lda), gated [B, L*K] (ldg), may be the same memory as a; scores [B, L*K] (lds) or null.
+  // The exponential's relative error is at most 2^-23; where it falls below 2^-126 the score is 0. A NaN or +inf
+  // among the logits of a layer makes that layer's scores NaN.
   void (*route_dense)(const Routing& routing, int rows, const float* a, int lda, const float* inverse_norm,
                       float* gated, int ldg, float* scores, int lds);
 
   // Top-k routing: the k largest logits of a layer are kept (of equal ones the lower index), softmax over them.
   // gated [B, L*k] (ldg) and index [B, L*k] (ldi): per layer the kept experts in ascending order, index counted over
-  // the stack, l*K + i. scores as above, exactly 0 for experts that are not kept.
+  // the stack, l*K + i. scores as above, exactly 0 for experts that are not kept. -0 equals 0, and a NaN counts as
+  // larger than any number: it is kept and shows in the scores. Whatever the inputs, k experts are kept and every
+  // index is in its layer's range.
   void (*route_top_k)(const Routing& routing, int rows, const float* a, int lda, const float* inverse_norm,
                       float* gated, int ldg, int32_t* index, int ldi, float* scores, int lds);
 

@@ -1,0 +1,130 @@
+#include "runtime/dense_product.h"
+
+#include <omp.h>
+
+#include <algorithm>
+#include <exception>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "dnnl.h"
+#include "dnnl.hpp"
+
+namespace hilomoe {
+namespace {
+
+constexpr int kRowCounts[] = {1, 8, 16, 32, 64};
+constexpr int kRowCountChoices = static_cast<int>(std::size(kRowCounts));
+static_assert(kRowCounts[kRowCountChoices - 1] == kTileRows);
+
+// OpenMP keeps the number of threads per thread, so each one has to be told once.
+void StayOnThisThread() {
+  thread_local const bool told = [] {
+    omp_set_num_threads(1);
+    return true;
+  }();
+  (void)told;
+}
+
+const dnnl::engine& Engine() {
+  static const dnnl::engine engine(dnnl::engine::kind::cpu, 0);
+  return engine;
+}
+
+}  // namespace
+
+struct DenseProduct::State {
+  struct Variant {
+    int rows;
+    dnnl::matmul primitive;
+    dnnl::memory::desc x, y, scratchpad;
+    dnnl::memory weight;  // shared between variants that want the same layout
+  };
+  std::vector<Variant> variants;
+  size_t scratchpad_bytes = 0;
+};
+
+DenseProduct::DenseProduct(std::unique_ptr<State> state) : state_(std::move(state)) {}
+DenseProduct::~DenseProduct() = default;
+
+absl::StatusOr<std::unique_ptr<DenseProduct>> DenseProduct::Create(const float* weight, int n, int k, int ldw, int ldx,
+                                                                   int ldy) {
+  using dnnl::memory;
+  StayOnThisThread();
+  try {
+    auto state = std::make_unique<State>();
+    dnnl::stream stream(Engine());
+    dnnl::primitive_attr attributes;
+    attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
+    const memory::desc plain({k, n}, memory::data_type::f32, memory::dims{1, ldw});
+    memory given(plain, Engine(), const_cast<float*>(weight));
+    for (const int rows : kRowCounts) {
+      const memory::desc x({rows, k}, memory::data_type::f32, memory::dims{ldx, 1});
+      const memory::desc y({rows, n}, memory::data_type::f32, memory::dims{ldy, 1});
+      const memory::desc any({k, n}, memory::data_type::f32, memory::format_tag::any);
+      const dnnl::matmul::primitive_desc description(dnnl::matmul::desc(x, any, y), attributes, Engine());
+      memory packed;
+      for (const State::Variant& other : state->variants) {
+        if (other.weight.get_desc() == description.weights_desc()) packed = other.weight;
+      }
+      if (!packed) {
+        packed = memory(description.weights_desc(), Engine());
+        dnnl::reorder(given, packed).execute(stream, given, packed);
+        stream.wait();
+      }
+      state->scratchpad_bytes = std::max(state->scratchpad_bytes, description.scratchpad_desc().get_size());
+      state->variants.push_back({rows, dnnl::matmul(description), x, y, description.scratchpad_desc(), packed});
+    }
+    return std::unique_ptr<DenseProduct>(new DenseProduct(std::move(state)));
+  } catch (const std::exception& error) {
+    return absl::InternalError(absl::StrCat("oneDNN cannot prepare a product of ", n, " x ", k, ": ", error.what()));
+  }
+}
+
+size_t DenseProduct::scratchpad_bytes() const { return state_->scratchpad_bytes; }
+
+struct DenseProduct::Executor::Arguments {
+  const State* state;
+  dnnl::stream stream{Engine()};
+  std::vector<std::unordered_map<int, dnnl::memory>> maps;  // per variant; made here, so that Run allocates nothing
+};
+
+DenseProduct::Executor::Executor(const DenseProduct& product, const float* x, float* y, std::byte* scratchpad)
+    : arguments_(std::make_unique<Arguments>()) {
+  StayOnThisThread();
+  arguments_->state = product.state_.get();
+  for (const State::Variant& variant : product.state_->variants) {
+    arguments_->maps.push_back({
+        {DNNL_ARG_SRC, dnnl::memory(variant.x, Engine(), const_cast<float*>(x))},
+        {DNNL_ARG_WEIGHTS, variant.weight},
+        {DNNL_ARG_DST, dnnl::memory(variant.y, Engine(), y)},
+        {DNNL_ARG_SCRATCHPAD, dnnl::memory(variant.scratchpad, Engine(), scratchpad)},
+    });
+  }
+}
+
+DenseProduct::Executor::~Executor() = default;
+DenseProduct::Executor::Executor(Executor&&) noexcept = default;
+
+void DenseProduct::Executor::Run(int rows) const {
+  StayOnThisThread();
+  int choice = 0;
+  while (kRowCounts[choice] < rows) ++choice;
+  arguments_->state->variants[choice].primitive.execute(arguments_->stream, arguments_->maps[choice]);
+}
+
+void Gemm(Transpose transpose_a, Transpose transpose_b, size_t m, size_t n, size_t k, float alpha, const float* a,
+          size_t lda, const float* b, size_t ldb, float beta, float* c, size_t ldc) {
+  if (m == 0 || n == 0) return;
+  StayOnThisThread();
+  const auto letter = [](Transpose transpose) { return transpose == Transpose::kYes ? 'T' : 'N'; };
+  const auto size = [](size_t value) { return static_cast<dnnl_dim_t>(value); };
+  const auto ld = [&](size_t value) { return size(std::max<size_t>(value, 1)); };
+  // Cannot fail: it refuses only negative sizes and leading dimensions that are too small.
+  dnnl_sgemm(letter(transpose_a), letter(transpose_b), size(m), size(n), size(k), alpha, a, ld(lda), b, ld(ldb), beta,
+             c, ld(ldc));
+}
+
+}  // namespace hilomoe

@@ -1,0 +1,152 @@
+// AVX2 and FMA: 8 lanes, 16 registers.
+#include <immintrin.h>
+
+#include <cstdint>
+
+#include "runtime/kernels/kernel_tables.h"
+#include "runtime/kernels/kernels.h"
+#include "runtime/kernels/vector_experts.h"
+#include "runtime/kernels/vector_routing.h"
+
+namespace hilomoe::kernels {
+namespace {
+
+struct Avx2 {
+  using Float = __m256;
+  using Int = __m256i;
+  using Mask = __m256i;  // all bits of a lane
+
+  static constexpr int kLanes = 8;
+  // 6 x 2 sums, 2 vectors of U and a broadcast take 15 of 16 registers. 12 chains hide a latency of 4 at two
+  // multiply-adds a cycle, and 8 loads feed 12 of them. With n = 64 a tile's part of U is 4 KiB, so it stays in L1.
+  static constexpr int kDenseRows = 6;
+  static constexpr int kDenseVectors = 2;
+  // Every multiply-add loads its own vector of U, so what counts is that 64 rows of it, 16 KiB, stay in L1; 8 chains
+  // hide a latency of 4 at two multiply-adds a cycle.
+  static constexpr int kTopKVectors = 8;
+  // 8 logits share each load of a score: 8 chains hide a latency of 4 at two multiply-adds a cycle, 8 row pointers
+  // still fit the general registers.
+  static constexpr int kGramExperts = 8;
+
+  static Mask First(int n) {
+    static constexpr int32_t kWindow[2 * kLanes] = {-1, -1, -1, -1, -1, -1, -1, -1};
+    return LoadInt(kWindow + kLanes - n);
+  }
+
+  static Float Zero() { return _mm256_setzero_ps(); }
+  static Float Broadcast(float x) { return _mm256_set1_ps(x); }
+  static Float Load(const float* p) { return _mm256_loadu_ps(p); }
+  static Float LoadFirst(const float* p, int n) { return _mm256_maskload_ps(p, First(n)); }
+  static void Store(float* p, Float x) { _mm256_storeu_ps(p, x); }
+  static void StoreFirst(float* p, int n, Float x) {
+    if (n == kLanes) {
+      Store(p, x);  // the masked store is microcoded on some CPUs
+    } else {
+      _mm256_maskstore_ps(p, First(n), x);
+    }
+  }
+
+  static Float Add(Float a, Float b) { return _mm256_add_ps(a, b); }
+  static Float Sub(Float a, Float b) { return _mm256_sub_ps(a, b); }
+  static Float Mul(Float a, Float b) { return _mm256_mul_ps(a, b); }
+  static Float Div(Float a, Float b) { return _mm256_div_ps(a, b); }
+  static Float MulAdd(Float a, Float b, Float c) { return _mm256_fmadd_ps(a, b, c); }
+  // b where either is NaN.
+  static Float Max(Float a, Float b) { return _mm256_max_ps(a, b); }
+  static float Sum(Float x) {
+    __m128 sum = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
+    sum = _mm_add_ps(sum, _mm_movehl_ps(sum, sum));
+    return _mm_cvtss_f32(_mm_add_ss(sum, _mm_movehdup_ps(sum)));
+  }
+  static Float ZeroUnless(Mask m, Float x) { return _mm256_and_ps(_mm256_castsi256_ps(m), x); }
+
+  // e^x for x <= 0; NaN stays NaN.
+  static Float Exp(Float x) {
+    const Float smallest = Broadcast(kSmallestExponent);
+    const Float normal = _mm256_cmp_ps(x, smallest, _CMP_NLT_UQ);
+    x = Max(smallest, x);  // keeps -inf out of the reduction, and the exponent of 2^n above 0
+    const Float n = _mm256_round_ps(Mul(x, Broadcast(kLog2E)), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    Float r = _mm256_fnmadd_ps(n, Broadcast(kLn2High), x);
+    r = _mm256_fnmadd_ps(n, Broadcast(kLn2Low), r);
+    const Int exponent = _mm256_add_epi32(_mm256_cvtps_epi32(n), BroadcastInt(127));
+    const Float power = _mm256_castsi256_ps(_mm256_slli_epi32(exponent, 23));
+    return _mm256_and_ps(normal, Mul(ExpOfReduced<Avx2>(r), power));
+  }
+
+  static Int BroadcastInt(int32_t x) { return _mm256_set1_epi32(x); }
+  static Int LoadInt(const int32_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
+  static void StoreInt(int32_t* p, Int x) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), x); }
+  static Int MaxInt(Int a, Int b) { return _mm256_max_epi32(a, b); }
+  static Int MinInt(Int a, Int b) { return _mm256_min_epi32(a, b); }
+  static Int Decrement(Int x, Mask m) { return _mm256_add_epi32(x, m); }  // a set lane is -1
+  static Mask Greater(Int a, Int b) { return _mm256_cmpgt_epi32(a, b); }
+  static Mask Equal(Int a, Int b) { return _mm256_cmpeq_epi32(a, b); }
+  static Mask TestBits(Int x, int32_t bits) { return FromLaneBits(x, BroadcastInt(bits)); }
+  static Mask And(Mask a, Mask b) { return _mm256_and_si256(a, b); }
+  static Mask Or(Mask a, Mask b) { return _mm256_or_si256(a, b); }
+  static int32_t ToBits(Mask m) { return _mm256_movemask_ps(_mm256_castsi256_ps(m)); }
+  static Mask FromBits(int32_t bits) {
+    return FromLaneBits(BroadcastInt(bits), _mm256_set_epi32(128, 64, 32, 16, 8, 4, 2, 1));
+  }
+  // Set where x has the lane's one bit.
+  static Mask FromLaneBits(Int x, Int bit) { return Equal(And(x, bit), bit); }
+
+  // Integers in the order of the floats, with -0 equal to 0 and every NaN above all numbers.
+  static Int OrderedKey(Float x) {
+    const Int bits = _mm256_castps_si256(Add(x, Zero()));  // -0 + 0 = +0
+    const Int magnitude_bits_if_negative = _mm256_srli_epi32(_mm256_srai_epi32(bits, 31), 1);
+    const Int key = _mm256_xor_si256(bits, magnitude_bits_if_negative);
+    const Int nan = _mm256_castps_si256(_mm256_cmp_ps(x, x, _CMP_UNORD_Q));
+    return _mm256_blendv_epi8(key, BroadcastInt(INT32_MAX), nan);
+  }
+
+  // Packs the selected lanes of x to out, first + their lane numbers to index; returns how many.
+  static int StoreSelected(Mask m, Float x, int32_t first, float* out, int32_t* index) {
+    alignas(32) float lanes[kLanes];
+    Store(lanes, x);
+    int count = 0;
+    for (unsigned left = static_cast<unsigned>(ToBits(m)); left != 0; left &= left - 1) {
+      const int lane = __builtin_ctz(left);
+      out[count] = lanes[lane];
+      index[count] = first + lane;
+      ++count;
+    }
+    return count;
+  }
+
+  // First within blocks of 4 x 4 (t[4 g + q] then holds, in its 128-bit lane b, column 4 b + q of rows 4 g to 4 g + 3),
+  // then the blocks among one another.
+  static void Transpose(Float (&t)[kLanes]) {
+    for (int g = 0; g < kLanes; g += 4) {
+      const __m256d low01 = _mm256_castps_pd(_mm256_unpacklo_ps(t[g], t[g + 1]));
+      const __m256d high01 = _mm256_castps_pd(_mm256_unpackhi_ps(t[g], t[g + 1]));
+      const __m256d low23 = _mm256_castps_pd(_mm256_unpacklo_ps(t[g + 2], t[g + 3]));
+      const __m256d high23 = _mm256_castps_pd(_mm256_unpackhi_ps(t[g + 2], t[g + 3]));
+      t[g] = _mm256_castpd_ps(_mm256_unpacklo_pd(low01, low23));
+      t[g + 1] = _mm256_castpd_ps(_mm256_unpackhi_pd(low01, low23));
+      t[g + 2] = _mm256_castpd_ps(_mm256_unpacklo_pd(high01, high23));
+      t[g + 3] = _mm256_castpd_ps(_mm256_unpackhi_pd(high01, high23));
+    }
+    for (int q = 0; q < 4; ++q) {
+      const Float low = _mm256_permute2f128_ps(t[q], t[q + 4], 0x20);
+      t[q + 4] = _mm256_permute2f128_ps(t[q], t[q + 4], 0x31);
+      t[q] = low;
+    }
+  }
+};
+
+}  // namespace
+
+const Kernels kAvx2Kernels = {
+    .instruction_set = InstructionSet::kAvx2,
+    .name = "avx2",
+    .route_dense = RouteDense<Avx2>,
+    .route_top_k = RouteTopK<Avx2>,
+    .add_experts_dense = AddExpertsDense<Avx2>,
+    .add_experts_top_k = AddExpertsTopK<Avx2>,
+    .squared_norm = SquaredNorm<Avx2>,
+    .head = Head<Avx2>,
+    .add = Add<Avx2>,
+};
+
+}  // namespace hilomoe::kernels

@@ -1,0 +1,191 @@
+// Plain loops, one row after the other: what every machine can run, and how the vectorised sets are to be read.
+// Inner loops run over contiguous columns, so that a compiler may vectorise them with what its target always has.
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+
+#include "runtime/kernels/kernel_tables.h"
+#include "runtime/kernels/kernels.h"
+
+namespace hilomoe::kernels {
+namespace {
+
+// Smallest float not below ln 2^-126: from here down the exponential is no normal number.
+constexpr float kSmallestExponent = -0x1.5d589ep6f;
+
+// Independent partial sums of a reduction: four registers of four lanes hide the latency of an addition.
+constexpr int kPartialSums = 16;
+// Columns of an output row accumulated at once: 8 of 16 registers of four lanes.
+constexpr int kTileColumns = 32;
+
+size_t Offset(int row, int leading) { return static_cast<size_t>(row) * static_cast<size_t>(leading); }
+
+// z[i] = tau * (query_scale * a[i] + sum_c scores[c] * G[i, c]) + c[i] of one layer, over the scores known so far.
+void Logits(const Routing& routing, int layer, float query_scale, const float* a, const float* scores, float* z) {
+  const int known = layer * routing.experts;
+  for (int i = 0; i < routing.experts; ++i) {
+    const float* gram = routing.gram + Offset(known + i, routing.layers * routing.experts);
+    float sum = query_scale * a[known + i];
+    for (int c = 0; c < known; ++c) sum += scores[c] * gram[c];
+    z[i] = routing.logit_scale[layer] * sum + routing.logit_offset[known + i];
+  }
+}
+
+// Logits to scores in place; where `kept` is given, over those experts, and 0 for the others.
+void Softmax(int experts, const bool* kept, float* z) {
+  float largest = z[0];
+  for (int i = 1; i < experts; ++i) largest = z[i] > largest ? z[i] : largest;
+  float sum = 0;
+  for (int i = 0; i < experts; ++i) {
+    const float x = z[i] - largest;
+    const bool zero = (kept != nullptr && !kept[i]) || x < kSmallestExponent;
+    z[i] = zero ? 0.0f : std::exp(x);
+    sum += z[i];
+  }
+  const float scale = 1.0f / sum;
+  for (int i = 0; i < experts; ++i) {
+    if (kept == nullptr || kept[i]) z[i] *= scale;
+  }
+}
+
+bool Larger(float a, float b) { return a > b || (a != a && b == b); }
+
+void SelectTopK(int experts, int top_k, const float* z, bool* kept) {
+  for (int i = 0; i < experts; ++i) kept[i] = false;
+  for (int n = 0; n < top_k; ++n) {
+    int best = -1;
+    for (int i = 0; i < experts; ++i) {
+      if (!kept[i] && (best < 0 || Larger(z[i], z[best]))) best = i;
+    }
+    kept[best] = true;
+  }
+}
+
+void RouteDense(const Routing& routing, int rows, const float* a, int lda, const float* inverse_norm, float* gated,
+                int ldg, float* scores, int lds) {
+  const int stack = routing.layers * routing.experts;
+  float row_scores[kMaxStackedExperts];
+  for (int r = 0; r < rows; ++r) {
+    const float* row_a = a + Offset(r, lda);
+    const float query_scale = routing.query_scale * (inverse_norm != nullptr ? inverse_norm[r] : 1.0f);
+    for (int layer = 0; layer < routing.layers; ++layer) {
+      float* z = row_scores + layer * routing.experts;
+      Logits(routing, layer, query_scale, row_a, row_scores, z);
+      Softmax(routing.experts, nullptr, z);
+    }
+    float* row_gated = gated + Offset(r, ldg);
+    for (int c = 0; c < stack; ++c) row_gated[c] = row_a[c] * row_scores[c];
+    if (scores != nullptr) {
+      for (int c = 0; c < stack; ++c) scores[Offset(r, lds) + c] = row_scores[c];
+    }
+  }
+}
+
+void RouteTopK(const Routing& routing, int rows, const float* a, int lda, const float* inverse_norm, float* gated,
+               int ldg, int32_t* index, int ldi, float* scores, int lds) {
+  const int stack = routing.layers * routing.experts;
+  float row_scores[kMaxStackedExperts];
+  bool kept[kMaxExperts];
+  for (int r = 0; r < rows; ++r) {
+    const float* row_a = a + Offset(r, lda);
+    float* row_gated = gated + Offset(r, ldg);
+    int32_t* row_index = index + Offset(r, ldi);
+    const float query_scale = routing.query_scale * (inverse_norm != nullptr ? inverse_norm[r] : 1.0f);
+    int out = 0;
+    for (int layer = 0; layer < routing.layers; ++layer) {
+      const int first = layer * routing.experts;
+      float* z = row_scores + first;
+      Logits(routing, layer, query_scale, row_a, row_scores, z);
+      SelectTopK(routing.experts, routing.top_k, z, kept);
+      Softmax(routing.experts, kept, z);
+      for (int i = 0; i < routing.experts; ++i) {
+        if (!kept[i]) continue;
+        row_gated[out] = row_a[first + i] * z[i];
+        row_index[out] = first + i;
+        ++out;
+      }
+    }
+    if (scores != nullptr) {
+      for (int c = 0; c < stack; ++c) scores[Offset(r, lds) + c] = row_scores[c];
+    }
+  }
+}
+
+// The columns from `column` on, kColumns at a time; returns the first column that is left. The width of the tile is
+// a constant so that its sums stay in registers. `index` names the n rows of U if kTopK, else they are the first n.
+template <bool kTopK, int kColumns>
+int AddTiles(int column, int width, int n, const float* gated, const int32_t* index, const float* u, int ldu,
+             const float* bias, Activation activation, float* y) {
+  for (; column + kColumns <= width; column += kColumns) {
+    float sum[kColumns];
+    for (int c = 0; c < kColumns; ++c) sum[c] = y[column + c] + bias[column + c];
+    for (int j = 0; j < n; ++j) {
+      const float* u_row = u + Offset(kTopK ? index[j] : j, ldu) + column;
+      for (int c = 0; c < kColumns; ++c) sum[c] += gated[j] * u_row[c];
+    }
+    for (int c = 0; c < kColumns; ++c) y[column + c] = activation == Activation::kRelu && sum[c] < 0 ? 0.0f : sum[c];
+  }
+  return column;
+}
+
+template <bool kTopK>
+void AddExpertsToRow(int width, int n, const float* gated, const int32_t* index, const float* u, int ldu,
+                     const float* bias, Activation activation, float* y) {
+  int column = AddTiles<kTopK, kTileColumns>(0, width, n, gated, index, u, ldu, bias, activation, y);
+  column = AddTiles<kTopK, kTileColumns / 4>(column, width, n, gated, index, u, ldu, bias, activation, y);
+  AddTiles<kTopK, 1>(column, width, n, gated, index, u, ldu, bias, activation, y);
+}
+
+void AddExpertsDense(int rows, int width, int n, const float* gated, int ldg, const float* u, int ldu,
+                     const float* bias, Activation activation, float* y, int ldy) {
+  for (int r = 0; r < rows; ++r) {
+    AddExpertsToRow<false>(width, n, gated + Offset(r, ldg), nullptr, u, ldu, bias, activation, y + Offset(r, ldy));
+  }
+}
+
+void AddExpertsTopK(int rows, int width, int n, const float* gated, int ldg, const int32_t* index, int ldi,
+                    const float* u, int ldu, const float* bias, Activation activation, float* y, int ldy) {
+  for (int r = 0; r < rows; ++r) {
+    AddExpertsToRow<true>(width, n, gated + Offset(r, ldg), index + Offset(r, ldi), u, ldu, bias, activation,
+                          y + Offset(r, ldy));
+  }
+}
+
+float Dot(int width, const float* x, const float* w) {
+  float sum[kPartialSums] = {};
+  int d = 0;
+  for (; d + kPartialSums <= width; d += kPartialSums) {
+    for (int i = 0; i < kPartialSums; ++i) sum[i] += x[d + i] * w[d + i];
+  }
+  for (int i = 0; d + i < width; ++i) sum[i] += x[d + i] * w[d + i];
+  for (int i = 1; i < kPartialSums; ++i) sum[0] += sum[i];
+  return sum[0];
+}
+
+void SquaredNorm(int rows, int width, const float* x, int ldx, float* out) {
+  for (int r = 0; r < rows; ++r) out[r] = Dot(width, x + Offset(r, ldx), x + Offset(r, ldx));
+}
+
+void Head(int rows, int width, const float* x, int ldx, const float* weight, float bias, float* logit) {
+  for (int r = 0; r < rows; ++r) logit[r] = bias + Dot(width, x + Offset(r, ldx), weight);
+}
+
+void Add(int width, const float* x, float* out) {
+  for (int d = 0; d < width; ++d) out[d] += x[d];
+}
+
+}  // namespace
+
+const Kernels kPortableKernels = {
+    .instruction_set = InstructionSet::kPortable,
+    .name = "portable",
+    .route_dense = RouteDense,
+    .route_top_k = RouteTopK,
+    .add_experts_dense = AddExpertsDense,
+    .add_experts_top_k = AddExpertsTopK,
+    .squared_norm = SquaredNorm,
+    .head = Head,
+    .add = Add,
+};
+
+}  // namespace hilomoe::kernels

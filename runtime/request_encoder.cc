@@ -1,0 +1,284 @@
+#include "runtime/request_encoder.h"
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "model/status_macros.h"
+
+namespace hilomoe {
+namespace {
+
+absl::Status Bad(const FeatureSpec& feature, std::string_view problem) {
+  return absl::InvalidArgumentError(
+      absl::StrCat("feature '", feature.name, "': ", absl::string_view(problem.data(), problem.size())));
+}
+
+// Repeats a one-row feature until it has `rows` rows.
+void Repeat(size_t rows, EncodedFeature* out) {
+  if (!out->offsets.empty()) {
+    const size_t length = out->offsets[1];
+    out->rows.resize(length * rows);
+    out->offsets.resize(rows + 1);
+    for (size_t r = 1; r < rows; ++r) {
+      std::copy_n(out->rows.begin(), length, out->rows.begin() + static_cast<ptrdiff_t>(r * length));
+      out->offsets[r + 1] = static_cast<uint32_t>((r + 1) * length);
+    }
+    if (rows == 0) out->offsets.assign(1, 0);
+    return;
+  }
+  const auto repeat = [rows](auto& values) {
+    if (!values.empty()) values.resize(rows, values[0]);
+  };
+  repeat(out->rows);
+  repeat(out->values);
+  repeat(out->missing);
+}
+
+void Clear(EncodedFeature* out) {
+  out->rows.clear();
+  out->offsets.clear();
+  out->values.clear();
+  out->missing.clear();
+}
+
+}  // namespace
+
+RequestEncoder::RequestEncoder(const ModelSpec& spec, absl::Span<const Vocabulary> vocabularies,
+                               const FeatureTensors<const float>& numeric)
+    : spec_(spec), vocabularies_(vocabularies), numeric_(numeric) {
+  for (size_t f = 0; f < spec_.features().size(); ++f) {
+    const FeatureSpec& feature = spec_.features()[f];
+    by_id_.emplace_back(feature.id, static_cast<int>(f));
+    by_name_.emplace_back(feature.name, static_cast<int>(f));
+
+    EncodedFeature& absent = absent_.emplace_back();
+    ColumnView column;
+    int64_t id = 0;
+    float number = 0;
+    const uint32_t length = feature.default_value.has_value() && !feature.default_value->empty() ? 1 : 0;
+    uint32_t bytes = 0;
+    column.row_lengths = absl::MakeConstSpan(&length, 1);
+    if (length > 0 && feature.is_numeric()) {
+      (void)absl::SimpleAtof(*feature.default_value, &number);  // checked by ModelSpec
+      column.numbers = absl::MakeConstSpan(&number, 1);
+    } else if (length > 0 && feature.id_type == v1::Feature::INT64) {
+      (void)absl::SimpleAtoi(*feature.default_value, &id);
+      column.ids = absl::MakeConstSpan(&id, 1);
+    } else if (length > 0) {
+      column.strings = *feature.default_value;
+      bytes = static_cast<uint32_t>(column.strings.size());
+      column.string_bytes = absl::MakeConstSpan(&bytes, 1);
+    }
+    if (feature.is_numeric()) {
+      (void)EncodeNumbers(column, static_cast<int>(f), 1, &absent, nullptr);
+    } else {
+      EncodeIds(column, static_cast<int>(f), 1, &absent, nullptr);
+    }
+  }
+  std::sort(by_id_.begin(), by_id_.end());
+  std::sort(by_name_.begin(), by_name_.end());
+}
+
+int RequestEncoder::FindFeature(const ColumnView& column) const {
+  if (column.feature_id != 0) {
+    const auto found = std::lower_bound(by_id_.begin(), by_id_.end(), std::pair(column.feature_id, 0));
+    return found != by_id_.end() && found->first == column.feature_id ? found->second : -1;
+  }
+  const auto found = std::lower_bound(by_name_.begin(), by_name_.end(), std::pair(column.feature, 0));
+  return found != by_name_.end() && found->first == column.feature ? found->second : -1;
+}
+
+absl::Status RequestEncoder::CheckType(const ColumnView& column, const FeatureSpec& feature, size_t rows,
+                                       size_t* values) const {
+  const bool wants_numbers = feature.is_numeric();
+  const bool wants_ids = !wants_numbers && feature.id_type == v1::Feature::INT64;
+  const bool wants_strings = !wants_numbers && !wants_ids;
+  if ((!wants_numbers && !column.numbers.empty()) || (!wants_ids && !column.ids.empty()) ||
+      (!wants_strings && (!column.strings.empty() || !column.string_bytes.empty()))) {
+    const char* type = wants_numbers ? "numbers" : wants_ids ? "ids" : "strings";
+    return Bad(feature, absl::StrCat("takes its values as ", type, ", not as another type"));
+  }
+  *values = wants_numbers ? column.numbers.size() : wants_ids ? column.ids.size() : column.string_bytes.size();
+  if (wants_strings) {
+    uint64_t bytes = 0;
+    for (const uint32_t length : column.string_bytes) bytes += length;
+    if (bytes != column.strings.size()) {
+      return Bad(feature, absl::StrCat("string_bytes add up to ", bytes, ", strings has ", column.strings.size()));
+    }
+  }
+  if (column.row_lengths.empty()) {
+    if (*values == rows) return absl::OkStatus();
+    return Bad(feature, absl::StrCat(*values, " values for ", rows, " rows, and no row_lengths"));
+  }
+  if (column.row_lengths.size() != rows) {
+    return Bad(feature, absl::StrCat(column.row_lengths.size(), " row_lengths for ", rows, " rows"));
+  }
+  uint64_t sum = 0;
+  for (const uint32_t length : column.row_lengths) {
+    if (length > 1 && !feature.is_pooled()) {
+      return Bad(feature, absl::StrCat("a row with ", length, " values; it takes at most one"));
+    }
+    sum += length;
+  }
+  if (sum != *values) return Bad(feature, absl::StrCat("row_lengths add up to ", sum, ", values to ", *values));
+  return absl::OkStatus();
+}
+
+void RequestEncoder::EncodeIds(const ColumnView& column, int f, size_t rows, EncodedFeature* out,
+                               EncodeCounts* counts) const {
+  const FeatureSpec& feature = spec_.features()[f];
+  const Vocabulary& vocabulary = vocabularies_[feature.table];
+  const bool int64s = feature.id_type == v1::Feature::INT64;
+  const bool pooled = feature.is_pooled();
+  const bool keep_last = feature.kind == v1::Feature::SEQUENCE;
+  if (pooled) out->offsets.push_back(0);
+  uint64_t values = 0, unknown = 0, missing = 0;
+  size_t next = 0;         // value
+  size_t next_string = 0;  // its first byte
+  for (size_t r = 0; r < rows; ++r) {
+    const size_t length = column.row_lengths.empty() ? 1 : column.row_lengths[r];
+    const size_t kept = std::min(length, feature.max_length);
+    const size_t skipped = keep_last ? length - kept : 0;
+    size_t present = 0;
+    for (size_t i = 0; i < length; ++i, ++next) {
+      std::string_view text;
+      if (!int64s) {
+        text = column.strings.substr(next_string, column.string_bytes[next]);
+        next_string += text.size();
+      }
+      if (i < skipped || i >= skipped + kept) continue;
+      if (!int64s && text.empty()) continue;  // the empty string is no id
+      const uint32_t row = int64s ? vocabulary.Find(column.ids[next]) : vocabulary.Find(text);
+      unknown += row == kOutOfVocabularyRow;
+      out->rows.push_back(row);
+      ++present;
+    }
+    values += present;
+    missing += present == 0;
+    if (pooled) {
+      out->offsets.push_back(static_cast<uint32_t>(out->rows.size()));
+    } else if (present == 0) {
+      out->rows.push_back(kMissingRow);
+    }
+  }
+  if (counts == nullptr) return;
+  counts->values[f] += values;
+  counts->out_of_vocabulary[f] += unknown;
+  counts->missing[f] += missing;
+}
+
+float RequestEncoder::Transform(int f, float number) const {
+  switch (spec_.features()[f].transform) {
+    case v1::Numeric::LOG1P:
+      return std::copysign(std::log1p(std::fabs(number)), number);
+    case v1::Numeric::STANDARDISE:
+      return (number - numeric_.standardise[f][0]) * numeric_.standardise[f][1];
+    default:
+      return number;
+  }
+}
+
+uint32_t RequestEncoder::Bucket(int f, float number) const {
+  // Bucket i holds boundaries[i-1] <= number < boundaries[i].
+  const float* begin = numeric_.boundaries[f];
+  const float* end = begin + spec_.tables()[spec_.features()[f].table].buckets - 1;
+  return kReservedRows + static_cast<uint32_t>(std::upper_bound(begin, end, number) - begin);
+}
+
+absl::Status RequestEncoder::EncodeNumbers(const ColumnView& column, int f, size_t rows, EncodedFeature* out,
+                                           EncodeCounts* counts) const {
+  const FeatureSpec& feature = spec_.features()[f];
+  uint64_t missing = 0;
+  size_t next = 0;
+  for (size_t r = 0; r < rows; ++r) {
+    const bool present = column.row_lengths.empty() || column.row_lengths[r] == 1;
+    missing += !present;
+    const float number = present ? column.numbers[next++] : 0;
+    if (!std::isfinite(number)) return Bad(feature, absl::StrCat("row ", r, ": the number is not finite"));
+    if (feature.is_bucketed()) {
+      out->rows.push_back(present ? Bucket(f, number) : kMissingRow);
+    } else {
+      const float value = present ? Transform(f, number) : 0;
+      if (!std::isfinite(value)) return Bad(feature, absl::StrCat("row ", r, ": ", number, " is out of range"));
+      out->values.push_back(value);
+      if (feature.missing_indicator) out->missing.push_back(present ? 0 : 1);
+    }
+  }
+  if (counts == nullptr) return absl::OkStatus();
+  counts->values[f] += rows - missing;
+  counts->missing[f] += missing;
+  return absl::OkStatus();
+}
+
+absl::Status RequestEncoder::EncodeColumn(const ColumnView& column, int f, size_t rows, EncodedFeature* out,
+                                          EncodeCounts* counts) const {
+  size_t values = 0;
+  HILOMOE_RETURN_IF_ERROR(CheckType(column, spec_.features()[f], rows, &values));
+  if (spec_.features()[f].is_numeric()) return EncodeNumbers(column, f, rows, out, counts);
+  EncodeIds(column, f, rows, out, counts);
+  return absl::OkStatus();
+}
+
+void RequestEncoder::FillAbsent(int f, size_t rows, EncodedFeature* out) const {
+  const EncodedFeature& row = absent_[f];
+  out->rows = row.rows;
+  out->offsets = row.offsets;
+  out->values = row.values;
+  out->missing = row.missing;
+  Repeat(rows, out);
+}
+
+absl::Status RequestEncoder::Encode(const RequestView& request, EncodedBatch* batch, EncodeCounts* counts) const {
+  const size_t n = spec_.features().size();
+  batch->features.resize(n);
+  for (EncodedFeature& feature : batch->features) Clear(&feature);
+  if (counts != nullptr) {
+    counts->values.resize(n);
+    counts->out_of_vocabulary.resize(n);
+    counts->missing.resize(n);
+  }
+  const auto encoded = [&](int f) {
+    const EncodedFeature& feature = batch->features[f];
+    return !feature.rows.empty() || !feature.offsets.empty() || !feature.values.empty();
+  };
+
+  batch->candidate_rows = request.num_candidates;
+  batch->context_rows = 1;
+  for (const ColumnView& column : request.candidates) {
+    const int f = FindFeature(column);
+    if (f < 0) {
+      if (counts != nullptr) ++counts->unknown_features;
+      continue;
+    }
+    if (request.num_candidates > 0 && encoded(f)) return Bad(spec_.features()[f], "stands twice in the request");
+    HILOMOE_RETURN_IF_ERROR(EncodeColumn(column, f, request.num_candidates, &batch->features[f], counts));
+    if (spec_.features()[f].is_context()) batch->context_rows = request.num_candidates;
+  }
+  for (const ColumnView& column : request.context) {
+    const int f = FindFeature(column);
+    if (f < 0) {
+      if (counts != nullptr) ++counts->unknown_features;
+      continue;
+    }
+    const FeatureSpec& feature = spec_.features()[f];
+    if (!feature.is_context()) return Bad(feature, "belongs to the candidates, not to the context");
+    if (encoded(f)) return Bad(feature, "stands twice in the request");
+    HILOMOE_RETURN_IF_ERROR(EncodeColumn(column, f, 1, &batch->features[f], counts));
+    if (batch->context_rows != 1) Repeat(batch->context_rows, &batch->features[f]);
+  }
+  for (size_t i = 0; i < n; ++i) {
+    const int f = static_cast<int>(i);
+    const FeatureSpec& feature = spec_.features()[i];
+    const size_t rows = feature.is_context() ? batch->context_rows : batch->candidate_rows;
+    if (rows == 0 || encoded(f)) continue;
+    if (feature.required) return Bad(feature, "is required and absent");
+    FillAbsent(f, rows, &batch->features[i]);
+    if (counts != nullptr) counts->missing[i] += rows;
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace hilomoe

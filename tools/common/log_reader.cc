@@ -150,8 +150,7 @@ absl::StatusOr<bool> LogReader::NextRow() {
 absl::Status LogReader::Fill() {
   if (end_ - begin_ > max_row_bytes_) return RowTooLong();
   if (!source_status_.ok()) {
-    const absl::Status placed = ErrorAt(end_, View(source_status_.message()));
-    return absl::Status(source_status_.code(), placed.message());
+    return absl::Status(source_status_.code(), absl::StrCat(path_, ":", LineAt(end_), ": ", source_status_.message()));
   }
   if (begin_ > 0) {
     std::memmove(buffer_.data(), buffer_.data() + begin_, end_ - begin_);
@@ -281,10 +280,13 @@ absl::Status LogReader::RowTooLong() const {
                  absl::StrCat("a row of more than ", max_row_bytes_, " bytes begins here; is a quote not closed?"));
 }
 
-absl::Status LogReader::ErrorAt(size_t position, std::string_view what) const {
+int64_t LogReader::LineAt(size_t position) const {
   const char* const base = buffer_.data();
-  const int64_t line = next_line_ + std::count(base + begin_, base + position, '\n');
-  return absl::InvalidArgumentError(absl::StrCat(path_, ":", line, ": ", View(what)));
+  return next_line_ + std::count(base + begin_, base + position, '\n');
+}
+
+absl::Status LogReader::ErrorAt(size_t position, std::string_view what) const {
+  return absl::InvalidArgumentError(absl::StrCat(path_, ":", LineAt(position), ": ", View(what)));
 }
 
 std::optional<int64_t> ParseInt64(std::string_view cell) {

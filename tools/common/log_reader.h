@@ -92,6 +92,7 @@ class LogReader {
   absl::Status EndRow(size_t stop, int64_t newlines);
   absl::Status Fill();
   absl::Status RowTooLong() const;
+  int64_t LineAt(size_t position) const;
   absl::Status ErrorAt(size_t position, std::string_view what) const;
 
   std::string path_;

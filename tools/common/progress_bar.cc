@@ -33,7 +33,7 @@ int TerminalColumns(std::FILE* out) {
 std::string WithCommas(int64_t value) {
   std::string digits = absl::StrCat(value);
   for (int at = static_cast<int>(digits.size()) - 3; at > (value < 0 ? 1 : 0); at -= 3) {
-    digits.insert(static_cast<size_t>(at), ",");
+    digits.insert(static_cast<size_t>(at), 1, ',');
   }
   return digits;
 }

@@ -20,14 +20,14 @@ class ProgressBar {
  public:
   struct Options {
     enum class Mode { kDetect, kTerminal, kLines };
-    std::string label;
+    std::string label = {};
     std::string unit = "rows";
     int64_t total = 0;  // of `unit`; 0 = unknown
     Mode mode = Mode::kDetect;
     std::FILE* out = stderr;              // not owned
     double interval_s = 10;               // between plain lines
     int columns = 0;                      // of the terminal; 0 = ask it
-    std::function<double()> now_seconds;  // a steady clock; none = the system's
+    std::function<double()> now_seconds = {};  // a steady clock; none = the system's
   };
 
   explicit ProgressBar(Options options);

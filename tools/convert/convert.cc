@@ -1,0 +1,155 @@
+#include "tools/convert/convert.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cmath>
+#include <cstdio>
+#include <filesystem>
+#include <memory>
+#include <system_error>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+#include "model/checkpoint.h"
+#include "model/file_io.h"
+#include "model/model_file.h"
+#include "model/status_macros.h"
+#include "runtime/column_view.h"
+#include "runtime/predictor.h"
+#include "tools/convert/fold.h"
+#include "tools/convert/golden.h"
+
+namespace hilomoe {
+namespace {
+
+void FillHeader(const Checkpoint& checkpoint, v1::ModelFileHeader* header) {
+  *header->mutable_config() = checkpoint.config.model();
+  auto* provenance = header->mutable_provenance();
+  provenance->set_created(absl::FormatTime(absl::RFC3339_sec, absl::Now(), absl::UTCTimeZone()));
+  provenance->set_created_by("hilomoe-convert " HILOMOE_VERSION);
+  provenance->set_label(checkpoint.config.data().label());
+  provenance->set_group_by(checkpoint.config.data().group_by());
+  for (const auto& [name, value] : checkpoint.metrics) (*provenance->mutable_metrics())[name] = value;
+  for (const auto& block : checkpoint.utilisation) *header->add_utilisation() = block;
+}
+
+// The largest distance of a served golden score from its reference.
+absl::StatusOr<double> MeasureDeviation(const Predictor& predictor) {
+  double deviation = 0;
+  Workspace workspace(predictor);
+  std::vector<ColumnView> context, candidates;
+  std::vector<float> scores;
+  for (const v1::GoldenRequest& golden : predictor.file().header().golden()) {
+    context.clear();
+    candidates.clear();
+    AppendColumnViews(golden.context(), &context);
+    AppendColumnViews(golden.candidates(), &candidates);
+    scores.resize(golden.num_candidates());
+    HILOMOE_RETURN_IF_ERROR(
+        predictor.Predict({golden.num_candidates(), context, candidates}, &workspace, absl::MakeSpan(scores)));
+    for (size_t r = 0; r < scores.size(); ++r) {
+      deviation = std::max(deviation, std::fabs(scores[r] - golden.scores(static_cast<int>(r))));
+    }
+  }
+  return deviation;
+}
+
+void AddSizes(const ModelFile& file, ConvertReport* report) {
+  report->file_bytes = file.bytes();
+  for (const auto& tensor : file.header().tensors()) {
+    uint64_t& bytes = absl::StartsWith(tensor.name(), "embedding.")    ? report->embedding_bytes
+                      : absl::StartsWith(tensor.name(), "vocabulary.") ? report->vocabulary_bytes
+                                                                       : report->dense_bytes;
+    bytes += tensor.bytes();
+  }
+}
+
+// Opens the file as the server will, and holds it to its golden rows.
+absl::StatusOr<ConvertReport> Verify(const std::string& path) {
+  HILOMOE_ASSIGN_OR_RETURN(ModelFile file, ModelFile::Open(path));
+  ConvertReport report;
+  AddSizes(file, &report);
+  report.flops = CountFlops(file.spec());
+  report.tolerance = file.header().golden_tolerance();
+  HILOMOE_ASSIGN_OR_RETURN(const std::unique_ptr<Predictor> predictor, Predictor::Create(std::move(file)));
+  report.instruction_set = predictor->kernels().name;
+  HILOMOE_ASSIGN_OR_RETURN(report.deviation, MeasureDeviation(*predictor));
+  HILOMOE_RETURN_IF_ERROR(predictor->CheckGolden());
+  return report;
+}
+
+}  // namespace
+
+absl::StatusOr<ConvertReport> Convert(const ConvertOptions& options) {
+  HILOMOE_ASSIGN_OR_RETURN(const Checkpoint checkpoint, ReadCheckpoint(options.checkpoint));
+  ModelFileContents contents;
+  FillHeader(checkpoint, &contents.header);
+  HILOMOE_ASSIGN_OR_RETURN(const ModelSpec spec, ModelSpec::Create(contents.header.config()));
+  contents.table_rows = checkpoint.TableRows(spec);
+  contents.vocabularies = checkpoint.vocabularies;
+
+  const TensorRegistry training = TensorRegistry::ForTraining(spec, contents.table_rows);
+  const TensorRegistry serving = TensorRegistry::ForServing(spec, contents.table_rows);
+  if (const auto bad = std::find_if(checkpoint.weights.begin(), checkpoint.weights.end(),
+                                    [](float w) { return !std::isfinite(w); });
+      bad != checkpoint.weights.end()) {
+    return absl::InvalidArgumentError(absl::StrCat("'", options.checkpoint, "' holds a weight that is not finite"));
+  }
+  const std::vector<std::vector<float>> tensors = FoldTensors(spec, training, serving, checkpoint.weights);
+  for (const std::vector<float>& tensor : tensors) contents.tensors.emplace_back(tensor);
+
+  std::vector<VocabularyTable> tables(spec.tables().size());
+  std::vector<Vocabulary> vocabularies;
+  for (size_t i = 0; i < tables.size(); ++i) {
+    if (!spec.tables()[i].has_vocabulary()) {
+      vocabularies.push_back(Vocabulary::Hashed(spec.tables()[i].hash_buckets));
+      continue;
+    }
+    tables[i] = BuildVocabularyTable(contents.vocabularies[i]);
+    HILOMOE_ASSIGN_OR_RETURN(const Vocabulary vocabulary,
+                             Vocabulary::FromBuckets(tables[i].buckets, tables[i].seed, tables[i].max_probes,
+                                                     contents.table_rows[i]));
+    vocabularies.push_back(vocabulary);
+  }
+  const auto numeric = training.Bind<const float>(spec, checkpoint.weights.data()).features;
+  const RequestEncoder encoder(spec, vocabularies, numeric);
+  HILOMOE_ASSIGN_OR_RETURN(Golden golden, MakeGolden(spec, checkpoint, encoder));
+  for (v1::GoldenRequest& request : golden.requests) *contents.header.add_golden() = std::move(request);
+  contents.header.set_golden_tolerance(golden.tolerance);
+
+  std::error_code error;
+  const auto parent = std::filesystem::path(options.output).parent_path();
+  if (!parent.empty()) std::filesystem::create_directories(parent, error);
+  if (error) return SystemError(error.value(), "cannot create directory", parent.string());
+  const std::string staged = absl::StrCat(options.output, ".unverified.", ::getpid());
+  HILOMOE_RETURN_IF_ERROR(WriteModelFile(staged, contents));
+  absl::StatusOr<ConvertReport> report = Verify(staged);
+  if (!report.ok() || ::rename(staged.c_str(), options.output.c_str()) != 0) {
+    const int rename_error = errno;
+    ::unlink(staged.c_str());
+    return report.ok() ? SystemError(rename_error, "cannot rename to", options.output) : report.status();
+  }
+  report->golden_rows = golden.rows;
+  report->skipped_rows = golden.skipped;
+  return report;
+}
+
+std::string ReportText(const ConvertReport& report) {
+  const auto mib = [](uint64_t bytes) { return absl::StrFormat("%.2f MiB", static_cast<double>(bytes) / (1 << 20)); };
+  return absl::StrCat(
+      "size: ", mib(report.file_bytes), " (embeddings ", mib(report.embedding_bytes), ", vocabularies ",
+      mib(report.vocabulary_bytes), ", dense ", mib(report.dense_bytes), ")\nFLOPs: ", FlopsText(report.flops),
+      "\ngolden rows: ", report.golden_rows, " (", report.skipped_rows,
+      " left out, too close to a top-k tie); largest deviation from the reference ",
+      absl::StrFormat("%.2e, bound %.2e, with %s kernels\n", report.deviation, report.tolerance,
+                      report.instruction_set));
+}
+
+}  // namespace hilomoe

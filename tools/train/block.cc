@@ -1,0 +1,334 @@
+#include "tools/train/block.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "tools/train/matrix_product.h"
+
+namespace hilomoe {
+namespace {
+
+constexpr size_t kRowGrain = 16;     // rows of a thread's slice
+constexpr size_t kColumnGrain = 16;  // columns of a thread's slice: a cache line of floats
+constexpr double kMomentum = 0.1;
+
+}  // namespace
+
+template <typename T>
+TrainBlock<T>::TrainBlock(const BlockSpec& block, Parallel& parallel)
+    : block_(block),
+      parallel_(parallel),
+      gram_(block.stack() * block.stack()),
+      mean_(block.width),
+      inverse_deviation_(block.width),
+      variance_(block.width),
+      thread_sums_(static_cast<size_t>(parallel.threads())),
+      thread_gradients_(static_cast<size_t>(parallel.threads())) {}
+
+template <typename T>
+void TrainBlock<T>::Forward(const BlockTensors<const T>& tensors, const BlockMode& mode, const T* x, size_t B,
+                            T* gap) {
+  mode_ = mode;
+  x_ = x;
+  B_ = B;
+  const size_t D = block_.input, O = block_.width, n = stack(), ldz = O + n;
+  z_.resize(B * ldz);
+  output_.resize(B * O);
+  nu_.resize(B);
+  raw_.resize(B * n);
+  s_.resize(B * n);
+  gated_.resize(B * n);
+  if (n > 0) ComputeGram(block_, tensors.v, gram_.data());
+  const bool sums = mode.routing_sums && n > 0;
+  parallel_.Run([&](int t) {
+    const auto [begin, end] = parallel_.Slice(B, t, kRowGrain);
+    if (sums) thread_sums_[t].Reset(block_);
+    if (begin == end) return;
+    const size_t rows = end - begin;
+    // V follows W0 in memory, so one product gives the base output and A.
+    MatrixProduct(Transpose::kNo, Transpose::kYes, rows, ldz, D, T(1), x + begin * D, D, tensors.base_weight, D, T(0),
+                  &z_[begin * ldz], ldz);
+    if (n > 0) {
+      for (size_t r = begin; r < end; ++r) {
+        T squared = 0;
+        for (size_t d = 0; d < D; ++d) squared += x[r * D + d] * x[r * D + d];
+        nu_[r] = block_.unit_query ? 1 / std::max(std::sqrt(squared), T(kMinQueryNorm)) : T(1);
+      }
+      const T* a = z_.data() + O;
+      RouteForward(block_, tensors, gram_.data(), begin, end, a, ldz, nu_.data(), raw_.data(), s_.data(), gap,
+                   sums ? &thread_sums_[t] : nullptr);
+      for (size_t r = begin; r < end; ++r) {
+        for (size_t i = 0; i < n; ++i) gated_[r * n + i] = a[r * ldz + i] * s_[r * n + i];
+      }
+      MatrixProduct(Transpose::kNo, Transpose::kNo, rows, O, n, T(1), &gated_[begin * n], n, tensors.u, O, T(1),
+                    &z_[begin * ldz], ldz);
+    }
+  });
+  if (sums) {
+    sums_.Reset(block_);
+    for (const RoutingSums& part : thread_sums_) sums_.Add(part);
+  }
+  parallel_.Run([&](int t) {
+    const auto [begin, end] = parallel_.Slice(O, t, kColumnGrain);
+    Normalise(tensors, begin, end);
+  });
+}
+
+// Bias, batch norm, activation and dropout of columns [begin, end).
+template <typename T>
+void TrainBlock<T>::Normalise(const BlockTensors<const T>& tensors, size_t begin, size_t end) {
+  const size_t O = block_.width, ldz = O + stack();
+  const T* bias = tensors.base_bias;
+  std::vector<T> scale(end - begin, T(1)), shift(bias + begin, bias + end);
+  if (block_.batch_norm) {
+    if (mode_.batch_statistics) {
+      std::vector<double> sum(end - begin), squared(end - begin);
+      const T* first = z_.data();  // sums of distances from the first row lose nothing to a large common mean
+      for (size_t r = 0; r < B_; ++r) {
+        for (size_t o = begin; o < end; ++o) {
+          const double distance = z_[r * ldz + o] - first[o];
+          sum[o - begin] += distance;
+          squared[o - begin] += distance * distance;
+        }
+      }
+      for (size_t o = begin; o < end; ++o) {
+        const double rows = static_cast<double>(B_);
+        const double mean = sum[o - begin] / rows;
+        mean_[o] = static_cast<T>(mean + first[o]) + bias[o];
+        variance_[o] = static_cast<T>(std::max(0.0, squared[o - begin] / rows - mean * mean));
+      }
+    } else {
+      std::copy(tensors.running_mean + begin, tensors.running_mean + end, &mean_[begin]);
+      std::copy(tensors.running_variance + begin, tensors.running_variance + end, &variance_[begin]);
+    }
+    for (size_t o = begin; o < end; ++o) {
+      inverse_deviation_[o] = 1 / std::sqrt(variance_[o] + T(kBatchNormEpsilon));
+      scale[o - begin] = tensors.gamma[o] * inverse_deviation_[o];
+      shift[o - begin] = tensors.beta[o] + (bias[o] - mean_[o]) * scale[o - begin];
+    }
+  }
+  const DropoutMask& dropout = mode_.dropout;
+  for (size_t r = 0; r < B_; ++r) {
+    const T* y = &z_[r * ldz];
+    T* out = &output_[r * O];
+    for (size_t o = begin; o < end; ++o) out[o] = y[o] * scale[o - begin] + shift[o - begin];
+    if (block_.relu) {
+      for (size_t o = begin; o < end; ++o) out[o] = out[o] > 0 ? out[o] : T(0);
+    }
+    if (dropout.active()) {
+      for (size_t o = begin; o < end;) {
+        const uint64_t bits = dropout.Bits((r * O + o) / 4);
+        do {
+          out[o] = dropout.Kept(bits, r * O + o) ? out[o] * dropout.scale() : T(0);
+          ++o;
+        } while (o < end && (r * O + o) % 4 != 0);
+      }
+    }
+  }
+}
+
+// From doutput to dz[:, :O], columns [begin, end).
+template <typename T>
+void TrainBlock<T>::NormaliseBackward(const BlockTensors<const T>& tensors, const BlockBackwardMode& mode,
+                                      const T* doutput, const BlockTensors<T>& gradients, size_t begin, size_t end) {
+  const size_t O = block_.width, ldz = O + stack(), n = end - begin;
+  const DropoutMask& dropout = mode_.dropout;
+  const T kept_scale = dropout.active() ? T(dropout.scale()) : T(1);
+  std::vector<double> sum(n), sum_normalised(n);
+  for (size_t r = 0; r < B_; ++r) {
+    const T* dout = doutput + r * O;
+    const T* out = &output_[r * O];
+    const T* y = &z_[r * ldz];
+    T* dz = &dz_[r * ldz];
+    for (size_t o = begin; o < end; ++o) {
+      // A ReLU's output is positive exactly where its input and the dropout let it pass.
+      const T factor = block_.relu        ? (out[o] > 0 ? kept_scale : T(0))
+                       : dropout.active() ? T(dropout.Factor(r * O + o))
+                                          : T(1);
+      dz[o] = dout[o] * factor;
+      sum[o - begin] += dz[o];
+      if (block_.batch_norm) {
+        sum_normalised[o - begin] += dz[o] * (y[o] + tensors.base_bias[o] - mean_[o]) * inverse_deviation_[o];
+      }
+    }
+  }
+  if (!block_.batch_norm) {
+    if (mode.backbone) {
+      for (size_t o = begin; o < end; ++o) gradients.base_bias[o] += static_cast<T>(sum[o - begin]);
+    }
+    return;
+  }
+  // dy = gamma / sigma (dn - mean(dn) - n mean(dn n)), the means only when the batch's statistics were used.
+  std::vector<T> scale(n), mean_dn(n), mean_dn_n(n);
+  for (size_t o = begin; o < end; ++o) {
+    scale[o - begin] = tensors.gamma[o] * inverse_deviation_[o];
+    if (mode_.batch_statistics) {
+      mean_dn[o - begin] = static_cast<T>(sum[o - begin] / static_cast<double>(B_));
+      mean_dn_n[o - begin] = static_cast<T>(sum_normalised[o - begin] / static_cast<double>(B_));
+    }
+    if (!mode.backbone) continue;
+    gradients.gamma[o] += static_cast<T>(sum_normalised[o - begin]);
+    gradients.beta[o] += static_cast<T>(sum[o - begin]);
+    // The batch's own mean takes any bias away again.
+    if (!mode_.batch_statistics) gradients.base_bias[o] += static_cast<T>(sum[o - begin]) * scale[o - begin];
+  }
+  for (size_t r = 0; r < B_; ++r) {
+    const T* y = &z_[r * ldz];
+    T* dz = &dz_[r * ldz];
+    for (size_t o = begin; o < end; ++o) {
+      const T normalised = (y[o] + tensors.base_bias[o] - mean_[o]) * inverse_deviation_[o];
+      dz[o] = scale[o - begin] * (dz[o] - mean_dn[o - begin] - normalised * mean_dn_n[o - begin]);
+    }
+  }
+}
+
+template <typename T>
+RoutingLossGradient TrainBlock<T>::LossGradient(const LossWeights& weights) const {
+  RoutingLossGradient out;
+  out.active = stack() > 0 && (weights.load_balance != 0 || weights.router_z != 0);
+  if (!out.active) return out;
+  const double rows = static_cast<double>(B_), K = static_cast<double>(block_.experts);
+  out.z_scale = 2 * weights.router_z / rows;
+  for (size_t i = 0; i < block_.stack(); ++i) {
+    const double f = block_.top_k > 0 ? sums_.kept[i] / (rows * static_cast<double>(block_.top_k))
+                                      : 2 * sums_.probability[i] / rows;
+    out.g.push_back(weights.load_balance * K * f / rows);
+  }
+  return out;
+}
+
+template <typename T>
+void TrainBlock<T>::Backward(const BlockTensors<const T>& tensors, const BlockBackwardMode& mode, T* doutput, T* dx,
+                             const BlockTensors<T>& gradients) {
+  const size_t D = block_.input, O = block_.width, n = stack(), ldz = O + n;
+  dz_.resize(B_ * ldz);
+  ds_.resize(B_ * n);
+  dnu_.resize(B_);
+  parallel_.Run([&](int t) {
+    const auto [begin, end] = parallel_.Slice(O, t, kColumnGrain);
+    NormaliseBackward(tensors, mode, doutput, gradients, begin, end);
+  });
+  const RoutingLossGradient loss = LossGradient(mode.losses);
+  parallel_.Run([&](int t) {
+    const auto [begin, end] = parallel_.Slice(B_, t, kRowGrain);
+    if (n > 0) thread_gradients_[t].Reset(block_);
+    if (begin == end) return;
+    const size_t rows = end - begin;
+    if (n > 0) {
+      // dH = dy U^T, then dA = dH s and ds = dH A.
+      MatrixProduct(Transpose::kNo, Transpose::kYes, rows, n, O, T(1), &dz_[begin * ldz], ldz, tensors.u, O, T(0),
+                    &ds_[begin * n], n);
+      for (size_t r = begin; r < end; ++r) {
+        for (size_t i = 0; i < n; ++i) {
+          const T dh = ds_[r * n + i];
+          dz_[r * ldz + O + i] = dh * s_[r * n + i];
+          ds_[r * n + i] = dh * z_[r * ldz + O + i];
+        }
+      }
+      RouteBackward(block_, tensors, gram_.data(), begin, end, z_.data() + O, ldz, nu_.data(), raw_.data(), s_.data(),
+                    loss, ds_.data(), dz_.data() + O, ldz, dnu_.data(), &thread_gradients_[t]);
+    }
+    if (!mode.input) return;
+    MatrixProduct(Transpose::kNo, Transpose::kNo, rows, D, ldz, T(1), &dz_[begin * ldz], ldz, tensors.base_weight, D,
+                  T(0), dx + begin * D, D);
+    if (n == 0 || !block_.unit_query) return;
+    for (size_t r = begin; r < end; ++r) {
+      // d(1/|x|)/dx = -x / |x|^3; constant below the smallest norm.
+      if (nu_[r] >= T(1 / kMinQueryNorm)) continue;
+      const T factor = -dnu_[r] * nu_[r] * nu_[r] * nu_[r];
+      for (size_t d = 0; d < D; ++d) dx[r * D + d] += factor * x_[r * D + d];
+    }
+  });
+  if (n > 0 && mode.experts) {
+    RoutingGradients<T>& sum = thread_gradients_[0];
+    for (size_t t = 1; t < thread_gradients_.size(); ++t) sum.Add(thread_gradients_[t]);
+    GramBackward(block_, tensors.v, sum.gram.data(), gradients.v);
+    if (mode.losses.diversity != 0) DiversityLoss(block_, tensors.v, mode.losses.diversity, gradients.v);
+    if (block_.calibrated) {
+      gradients.alpha[0] += static_cast<T>(sum.alpha);
+      for (size_t l = 0; l < block_.layers; ++l) gradients.tau[l] += static_cast<T>(sum.tau[l]);
+      for (size_t i = 0; i < n; ++i) gradients.c[i] += static_cast<T>(sum.c[i]);
+    }
+  }
+  // Each thread owns some rows of the gradient, so that nothing has to be added up over threads.
+  const size_t first = mode.backbone ? 0 : O;
+  const size_t last = mode.experts ? ldz : O;
+  parallel_.Run([&](int t) {
+    const auto [begin, end] = parallel_.Slice(last > first ? last - first : 0, t);
+    const size_t from = first + begin, to = first + end;
+    MatrixProduct(Transpose::kYes, Transpose::kNo, to - from, D, B_, T(1), dz_.data() + from, ldz, x_, D, T(1),
+                  gradients.base_weight + from * D, D);
+    if (n == 0 || !mode.experts) return;
+    const auto [u_begin, u_end] = parallel_.Slice(n, t);
+    MatrixProduct(Transpose::kYes, Transpose::kNo, u_end - u_begin, O, B_, T(1), gated_.data() + u_begin, n, dz_.data(),
+                  ldz, T(1), gradients.u + u_begin * O, O);
+  });
+}
+
+template <typename T>
+void TrainBlock<T>::UpdateStatistics(const BlockTensors<T>& tensors) const {
+  if (!block_.batch_norm || !mode_.batch_statistics || B_ < 2) return;
+  const double unbiased = static_cast<double>(B_) / static_cast<double>(B_ - 1);
+  for (size_t o = 0; o < block_.width; ++o) {
+    tensors.running_mean[o] += static_cast<T>(kMomentum * (mean_[o] - tensors.running_mean[o]));
+    tensors.running_variance[o] += static_cast<T>(kMomentum * (unbiased * variance_[o] - tensors.running_variance[o]));
+  }
+}
+
+template <typename T>
+double TrainBlock<T>::RoutingLoss(const BlockTensors<const T>& tensors, const LossWeights& weights) const {
+  if (stack() == 0) return 0;
+  const double rows = static_cast<double>(B_), K = static_cast<double>(block_.experts);
+  double loss = 0;
+  for (size_t i = 0; i < block_.stack(); ++i) {
+    const double p = sums_.probability[i] / rows;
+    const double f = block_.top_k > 0 ? sums_.kept[i] / (rows * static_cast<double>(block_.top_k)) : p;
+    loss += weights.load_balance * K * f * p;
+  }
+  for (const double excess : sums_.excess) loss += weights.router_z * excess / rows;
+  if (weights.diversity != 0) loss += DiversityLoss<T>(block_, tensors.v, weights.diversity, nullptr);
+  return loss;
+}
+
+template <typename T>
+double DiversityLoss(const BlockSpec& block, const T* v, double weight, T* dv) {
+  const size_t K = block.experts, D = block.input;
+  const double scale = weight / static_cast<double>(std::max<size_t>(1, K * (K - 1)));
+  double loss = 0;
+  std::vector<T> unit(K * D), cosine(K * K), dunit(K * D);
+  std::vector<T> norm(K);
+  for (size_t l = 0; l < block.layers; ++l) {
+    const T* V = v + l * K * D;
+    for (size_t i = 0; i < K; ++i) {
+      T squared = 0;
+      for (size_t d = 0; d < D; ++d) squared += V[i * D + d] * V[i * D + d];
+      norm[i] = std::sqrt(squared);
+      for (size_t d = 0; d < D; ++d) unit[i * D + d] = norm[i] > 0 ? V[i * D + d] / norm[i] : T(0);
+    }
+    MatrixProduct(Transpose::kNo, Transpose::kYes, K, K, D, T(1), unit.data(), D, unit.data(), D, T(0), cosine.data(),
+                  K);
+    for (size_t i = 0; i < K; ++i) {
+      cosine[i * K + i] = 0;  // a unit row's own product is 1 and stays it
+      for (size_t j = 0; j < K; ++j) loss += scale * cosine[i * K + j] * cosine[i * K + j];
+    }
+    if (dv == nullptr) continue;
+    MatrixProduct(Transpose::kNo, Transpose::kNo, K, D, K, static_cast<T>(4 * scale), cosine.data(), K, unit.data(), D,
+                  T(0), dunit.data(), D);
+    for (size_t i = 0; i < K; ++i) {
+      if (norm[i] == 0) continue;
+      T along = 0;
+      for (size_t d = 0; d < D; ++d) along += dunit[i * D + d] * unit[i * D + d];
+      for (size_t d = 0; d < D; ++d) {
+        dv[(l * K + i) * D + d] += (dunit[i * D + d] - along * unit[i * D + d]) / norm[i];
+      }
+    }
+  }
+  return loss;
+}
+
+template class TrainBlock<float>;
+template class TrainBlock<double>;
+template double DiversityLoss(const BlockSpec&, const float*, double, float*);
+template double DiversityLoss(const BlockSpec&, const double*, double, double*);
+
+}  // namespace hilomoe

@@ -1,0 +1,84 @@
+// One block in training: base and experts as stacked products, batch norm, activation, dropout; forward and backward.
+#ifndef HILOMOE_TOOLS_TRAIN_BLOCK_H_
+#define HILOMOE_TOOLS_TRAIN_BLOCK_H_
+
+#include <cstddef>
+#include <vector>
+
+#include "model/model_spec.h"
+#include "model/reference.h"
+#include "model/tensor_registry.h"
+#include "tools/train/parallel.h"
+#include "tools/train/random.h"
+#include "tools/train/routing.h"
+
+namespace hilomoe {
+
+struct BlockMode {
+  bool experts = true;            // off: the base alone
+  bool batch_statistics = false;  // batch norm in training mode
+  bool routing_sums = false;      // collect RoutingSums
+  DropoutMask dropout;
+};
+
+// What Backward must compute besides the gradient of the experts' and the routing's tensors.
+struct BlockBackwardMode {
+  bool backbone = true;     // gradients of base and batch norm
+  bool experts = true;      // gradients of V, U and the routing
+  bool input = true;        // gradient of x
+  LossWeights losses;       // of the routing; embedding_l2 is not used
+};
+
+// Keeps a batch's activations between Forward and Backward. T is float or double.
+template <typename T>
+class TrainBlock {
+ public:
+  TrainBlock(const BlockSpec& block, Parallel& parallel);
+
+  // x [B, D] must stay until Backward is done. `gap` [B] or null: see RouteForward. Writes output() [B, O].
+  void Forward(const BlockTensors<const T>& tensors, const BlockMode& mode, const T* x, size_t B, T* gap);
+  // doutput [B, O] is overwritten. dx [B, D] is overwritten (if asked for), gradients are added to.
+  void Backward(const BlockTensors<const T>& tensors, const BlockBackwardMode& mode, T* doutput, T* dx,
+                const BlockTensors<T>& gradients);
+
+  T* output() { return output_.data(); }
+  // Of the last Forward with routing_sums.
+  const RoutingSums& routing_sums() const { return sums_; }
+  // After a Forward with batch_statistics: running <- 0.9 running + 0.1 batch, the variance unbiased.
+  void UpdateStatistics(const BlockTensors<T>& tensors) const;
+  // The routing losses of the last Forward (with routing_sums), weighted.
+  double RoutingLoss(const BlockTensors<const T>& tensors, const LossWeights& weights) const;
+  // Scores s [B, L*K] and logits before scale and offset, of the last Forward.
+  const std::vector<T>& scores() const { return s_; }
+  const std::vector<T>& raw_logits() const { return raw_; }
+
+ private:
+  size_t stack() const { return mode_.experts ? block_.stack() : 0; }
+  void Normalise(const BlockTensors<const T>& tensors, size_t begin, size_t end);
+  void NormaliseBackward(const BlockTensors<const T>& tensors, const BlockBackwardMode& mode, const T* doutput,
+                         const BlockTensors<T>& gradients, size_t begin, size_t end);
+  RoutingLossGradient LossGradient(const LossWeights& weights) const;
+
+  const BlockSpec block_;
+  Parallel& parallel_;
+  BlockMode mode_;
+  const T* x_ = nullptr;
+  size_t B_ = 0;
+  std::vector<T> z_;                    // [B, O + L*K]: base output (then y), A
+  std::vector<T> nu_, raw_, s_, gated_; // [B], [B, L*K] each
+  std::vector<T> gram_;                 // [L*K, L*K]
+  std::vector<T> output_;               // [B, O]
+  std::vector<T> mean_, inverse_deviation_, variance_;  // [O]
+  std::vector<T> dz_, ds_, dnu_;
+  RoutingSums sums_;
+  std::vector<RoutingSums> thread_sums_;
+  std::vector<RoutingGradients<T>> thread_gradients_;
+};
+
+// V <- V + w * gradient of |V^ V^T - I|^2 / max(1, K(K-1)) summed over layers; returns that sum. dv may be null.
+template <typename T>
+double DiversityLoss(const BlockSpec& block, const T* v, double weight, T* dv);
+
+}  // namespace hilomoe
+
+#endif  // HILOMOE_TOOLS_TRAIN_BLOCK_H_

@@ -1,0 +1,74 @@
+#include "tools/train/evaluate_log.h"
+
+#include <cmath>
+#include <cstdio>
+#include <optional>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "model/checkpoint.h"
+#include "model/file_io.h"
+#include "model/status_macros.h"
+#include "runtime/cpu_count.h"
+#include "tools/common/progress_bar.h"
+#include "tools/train/dataset.h"
+#include "tools/train/evaluation.h"
+#include "tools/train/network.h"
+
+namespace hilomoe {
+
+absl::Status EvaluateLog(const EvaluateOptions& options) {
+  constexpr size_t kChunkRows = 4096;
+  HILOMOE_ASSIGN_OR_RETURN(const Checkpoint checkpoint, ReadCheckpoint(options.checkpoint));
+  HILOMOE_ASSIGN_OR_RETURN(const ModelSpec spec, ModelSpec::Create(checkpoint.config.model()));
+  const std::vector<uint32_t> table_rows = checkpoint.TableRows(spec);
+  const TensorRegistry registry = TensorRegistry::ForTraining(spec, table_rows);
+  const auto tensors = registry.Bind<const float>(spec, checkpoint.weights.data());
+  const TrainingEncoder encoder(spec, checkpoint.vocabularies, tensors.features);
+  Parallel parallel(options.threads > 0 ? options.threads : UsableCpuCount());
+  Network<float> network(spec, table_rows, parallel);
+
+  const v1::Data& data = checkpoint.config.data();
+  HILOMOE_ASSIGN_OR_RETURN(LogChunks log, LogChunks::Open(options.logs, spec, {data.label(), data.group_by(), false}));
+  std::optional<AtomicFile> output;
+  if (!options.output.empty()) {
+    HILOMOE_ASSIGN_OR_RETURN(AtomicFile file, AtomicFile::Create(options.output));
+    output.emplace(std::move(file));
+    HILOMOE_RETURN_IF_ERROR(output->Append(options.tie_gaps ? "score,tie_gap\n" : "score\n"));
+  }
+  std::vector<float> scores, logits, gaps;
+  std::vector<uint8_t> labels;
+  std::vector<uint64_t> groups;
+  LogChunk chunk;
+  EncodedBatch batch;
+  ProgressBar progress({.label = "evaluate"});
+  std::string text;
+  while (true) {
+    HILOMOE_ASSIGN_OR_RETURN(const bool more, log.Next(kChunkRows, &chunk));
+    if (!more) break;
+    HILOMOE_RETURN_IF_ERROR(EncodeChunk(chunk, encoder.encoder(), &batch));
+    logits.resize(chunk.rows);
+    gaps.resize(chunk.rows);
+    network.Forward(tensors, batch, {}, absl::MakeSpan(logits), gaps.data());
+    text.clear();
+    for (size_t r = 0; r < chunk.rows; ++r) {
+      scores.push_back(Sigmoid(logits[r]));
+      absl::StrAppendFormat(&text, "%.9g", scores.back());
+      if (options.tie_gaps) absl::StrAppendFormat(&text, ",%.6g", gaps[r]);
+      text.push_back('\n');
+    }
+    if (output.has_value()) HILOMOE_RETURN_IF_ERROR(output->Append(text));
+    labels.insert(labels.end(), chunk.labels.begin(), chunk.labels.end());
+    groups.insert(groups.end(), chunk.groups.begin(), chunk.groups.end());
+    progress.UpdateFraction(log.fraction(), static_cast<int64_t>(scores.size()));
+  }
+  progress.Finish();
+  if (output.has_value()) HILOMOE_RETURN_IF_ERROR(output->Commit());
+  if (labels.size() != scores.size() || scores.empty()) return absl::OkStatus();
+  if (groups.size() != scores.size()) groups.clear();
+  HILOMOE_ASSIGN_OR_RETURN(const BinaryMetrics metrics, ComputeMetrics(scores, labels, groups));
+  std::printf("%zu rows  %s\n", scores.size(), MetricsText(metrics).c_str());
+  return absl::OkStatus();
+}
+
+}  // namespace hilomoe

@@ -1,0 +1,92 @@
+#include "tools/train/evaluation.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "model/status_macros.h"
+
+namespace hilomoe {
+namespace {
+
+constexpr size_t kBatchRows = 4096;
+
+}  // namespace
+
+float Sigmoid(float logit) { return static_cast<float>(1 / (1 + std::exp(-static_cast<double>(logit)))); }
+
+absl::StatusOr<Evaluation> Evaluate(const ModelSpec& spec, const ModelTensors<const float>& tensors,
+                                    const Dataset& dataset, bool experts, Network<float>& network) {
+  std::vector<RoutingSums> sums(spec.blocks().size());
+  for (size_t b = 0; b < sums.size(); ++b) sums[b].Reset(spec.blocks()[b]);
+  std::vector<float> probabilities(dataset.size()), labels;
+  EncodedBatch batch;
+  for (size_t begin = 0; begin < dataset.size(); begin += kBatchRows) {
+    const size_t end = std::min(dataset.size(), begin + kBatchRows);
+    SelectRange(dataset, begin, end, &batch, &labels);
+    network.Forward(tensors, batch, {.experts = experts, .routing_sums = experts},
+                    absl::MakeSpan(probabilities).subspan(begin, end - begin));
+    for (size_t b = 0; b < sums.size() && experts; ++b) {
+      if (spec.blocks()[b].layers > 0) sums[b].Add(network.blocks()[b]->routing_sums());
+    }
+  }
+  for (float& p : probabilities) p = Sigmoid(p);
+  std::vector<uint8_t> positive(dataset.labels.begin(), dataset.labels.end());
+  Evaluation out;
+  HILOMOE_ASSIGN_OR_RETURN(out.metrics, ComputeMetrics(probabilities, positive, dataset.groups));
+  const double rows = static_cast<double>(dataset.size());
+  for (size_t b = 0; b < sums.size() && experts; ++b) {
+    const BlockSpec& block = spec.blocks()[b];
+    if (block.layers == 0) continue;
+    auto& to = out.utilisation.emplace_back();
+    to.set_block(static_cast<uint32_t>(b));
+    for (size_t l = 0; l < block.layers; ++l) {
+      auto* layer = to.add_layers();
+      for (size_t i = 0; i < block.experts; ++i) {
+        layer->add_expert(static_cast<float>(sums[b].score[l * block.experts + i] / rows));
+      }
+      const double most = std::log(static_cast<double>(block.experts));
+      layer->set_entropy(most > 0 ? static_cast<float>(sums[b].entropy[l] / rows / most) : 1.0F);
+    }
+  }
+  return out;
+}
+
+double MonitorValue(v1::TrainingConfig::Monitor monitor, const BinaryMetrics& metrics) {
+  constexpr double kNone = -std::numeric_limits<double>::infinity();
+  switch (monitor) {
+    case v1::TrainingConfig::GAUC:
+      return metrics.grouped.gauc.value_or(kNone);
+    case v1::TrainingConfig::LOGLOSS:
+      return metrics.logloss.has_value() ? -*metrics.logloss : kNone;
+    default:
+      return metrics.auc.value_or(kNone);
+  }
+}
+
+std::string MetricsText(const BinaryMetrics& metrics) {
+  std::string text = metrics.auc.has_value() ? absl::StrFormat("AUC %.5f", *metrics.auc) : "AUC undefined (one class)";
+  if (metrics.grouped.gauc.has_value()) absl::StrAppendFormat(&text, "  gAUC %.5f", *metrics.grouped.gauc);
+  if (metrics.logloss.has_value()) absl::StrAppendFormat(&text, "  logloss %.5f", *metrics.logloss);
+  if (metrics.ece.has_value()) absl::StrAppendFormat(&text, "  ECE %.4f", *metrics.ece);
+  return text;
+}
+
+std::string UtilisationText(const std::vector<v1::ModelFileHeader::BlockUtilisation>& utilisation) {
+  std::string text;
+  for (const auto& block : utilisation) {
+    for (int l = 0; l < block.layers_size(); ++l) {
+      const auto& shares = block.layers(l).expert();
+      const double K = shares.size();
+      const auto [low, high] = std::minmax_element(shares.begin(), shares.end());
+      // Loads relative to an even share: 1 = even.
+      absl::StrAppendFormat(&text, "  block %d layer %d: entropy %.4f of ln %d, load %.2f to %.2f of an even share\n",
+                            block.block(), l, block.layers(l).entropy(), shares.size(), *low * K, *high * K);
+    }
+  }
+  return text;
+}
+
+}  // namespace hilomoe

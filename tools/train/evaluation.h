@@ -1,0 +1,40 @@
+// Scoring encoded rows with a network, and what is measured on them.
+#ifndef HILOMOE_TOOLS_TRAIN_EVALUATION_H_
+#define HILOMOE_TOOLS_TRAIN_EVALUATION_H_
+
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "hilomoe/v1/model_file.pb.h"
+#include "hilomoe/v1/training_config.pb.h"
+#include "model/model_spec.h"
+#include "model/tensor_registry.h"
+#include "tools/common/metrics.h"
+#include "tools/train/dataset.h"
+#include "tools/train/network.h"
+
+namespace hilomoe {
+
+struct Evaluation {
+  BinaryMetrics metrics;
+  // Mean scores and entropy of every block with experts; empty when experts are off.
+  std::vector<v1::ModelFileHeader::BlockUtilisation> utilisation;
+};
+
+absl::StatusOr<Evaluation> Evaluate(const ModelSpec& spec, const ModelTensors<const float>& tensors,
+                                    const Dataset& dataset, bool experts, Network<float>& network);
+
+float Sigmoid(float logit);
+
+// The monitored number, larger = better: AUC, gAUC, or logloss with its sign turned. An undefined one is -infinity.
+double MonitorValue(v1::TrainingConfig::Monitor monitor, const BinaryMetrics& metrics);
+
+// "AUC 0.98341  gAUC ...  logloss 0.1632"
+std::string MetricsText(const BinaryMetrics& metrics);
+// One line per block and layer: entropy as a share of ln K, the lightest and the heaviest expert's load.
+std::string UtilisationText(const std::vector<v1::ModelFileHeader::BlockUtilisation>& utilisation);
+
+}  // namespace hilomoe
+
+#endif  // HILOMOE_TOOLS_TRAIN_EVALUATION_H_

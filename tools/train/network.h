@@ -1,0 +1,79 @@
+// The whole network in training: embedding, blocks, head, loss; forward and backward.
+#ifndef HILOMOE_TOOLS_TRAIN_NETWORK_H_
+#define HILOMOE_TOOLS_TRAIN_NETWORK_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "absl/types/span.h"
+#include "model/encoded_batch.h"
+#include "model/model_spec.h"
+#include "model/reference.h"
+#include "model/tensor_registry.h"
+#include "tools/train/block.h"
+#include "tools/train/embedding.h"
+#include "tools/train/parallel.h"
+
+namespace hilomoe {
+
+// How a batch passes through the network.
+struct ForwardMode {
+  bool experts = true;
+  bool batch_statistics = false;  // batch norm in training mode
+  bool routing_sums = false;      // for the routing losses and for utilisation
+  bool dropout = false;
+  uint64_t dropout_seed = 0;
+  uint64_t step = 0;
+};
+
+// Which gradients are asked for.
+struct BackwardMode {
+  bool embedding = true;
+  bool backbone = true;
+  bool experts = true;  // V, U and routing
+  bool head = true;
+  LossWeights losses;   // embedding_l2 is the optimizer's
+};
+
+// Activations of one batch at a time. T is float, or double for proving the gradients. Deterministic for a number of
+// threads.
+template <typename T>
+class Network {
+ public:
+  Network(const ModelSpec& spec, const std::vector<uint32_t>& table_rows, Parallel& parallel);
+
+  // logits [B]; `gap` [B] or null: the smallest distance between the k-th and the next routing logit of any layer.
+  void Forward(const ModelTensors<const T>& tensors, const EncodedBatch& batch, const ForwardMode& mode,
+               absl::Span<T> logits, T* gap = nullptr);
+  // After a Forward. Adds to `gradients` (the tables' go to embedding().table_gradients()) and returns the loss:
+  // mean BCE, and beside it the routing losses, weighted.
+  struct Loss {
+    double bce = 0;
+    double routing = 0;
+  };
+  Loss Backward(const ModelTensors<const T>& tensors, const EncodedBatch& batch, absl::Span<const float> labels,
+                const BackwardMode& mode, const ModelTensors<T>& gradients);
+  // Batch norm's running statistics, after a Forward with batch_statistics.
+  void UpdateStatistics(const ModelTensors<T>& tensors) const;
+
+  Embedding<T>& embedding() { return embedding_; }
+  const std::vector<std::unique_ptr<TrainBlock<T>>>& blocks() const { return blocks_; }
+  // The input of block b in the last Forward, [B, D].
+  const T* block_input(size_t b) const { return b == 0 ? x_.data() : blocks_[b - 1]->output(); }
+
+ private:
+  const ModelSpec& spec_;
+  Parallel& parallel_;
+  Embedding<T> embedding_;
+  std::vector<std::unique_ptr<TrainBlock<T>>> blocks_;
+  std::vector<T> x_;
+  std::vector<T> logits_, dlogits_;
+  std::vector<T> d_[2];  // gradients of block inputs, in turn
+  ForwardMode mode_;
+};
+
+}  // namespace hilomoe
+
+#endif  // HILOMOE_TOOLS_TRAIN_NETWORK_H_

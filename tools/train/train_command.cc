@@ -1,0 +1,60 @@
+#include <atomic>
+#include <csignal>
+#include <string>
+#include <vector>
+
+#include "absl/flags/flag.h"
+#include "absl/strings/str_cat.h"
+#include "tools/train/commands.h"
+#include "tools/train/shared_flags.h"
+#include "tools/train/trainer.h"
+
+ABSL_FLAG(std::string, config, "", "training config, a textproto");
+ABSL_FLAG(std::string, data_dir, ".", "directory that the config's log paths are relative to");
+ABSL_FLAG(std::string, output, "", "directory for the checkpoint and, while training, for what --resume needs");
+ABSL_FLAG(bool, resume, false, "continue an interrupted run; config and data must be the same");
+ABSL_FLAG(double, save_every_s, 60, "seconds between saves for --resume");
+
+namespace hilomoe {
+namespace {
+
+std::atomic<bool> stop_requested{false};
+
+void RequestStop(int signal) {
+  stop_requested = true;
+  // A second signal ends the program at once.
+  std::signal(signal, SIG_DFL);
+}
+
+}  // namespace
+
+Command TrainCommand() {
+  return {.name = "train",
+          .usage = "--config=FILE --output=DIR [flags]",
+          .summary = "trains a model; Ctrl-C saves and stops",
+          .flag_files = {__FILE__, kSharedFlagsFile},
+          .prepare = [](const std::vector<std::string>& arguments) -> absl::StatusOr<Job> {
+            if (!arguments.empty()) return absl::InvalidArgumentError(absl::StrCat("unexpected '", arguments[0], "'"));
+            TrainOptions options;
+            options.config_path = absl::GetFlag(FLAGS_config);
+            options.data_dir = absl::GetFlag(FLAGS_data_dir);
+            options.output_dir = absl::GetFlag(FLAGS_output);
+            options.resume = absl::GetFlag(FLAGS_resume);
+            options.threads = absl::GetFlag(FLAGS_threads);
+            options.seed = absl::GetFlag(FLAGS_seed);
+            options.save_every_s = absl::GetFlag(FLAGS_save_every_s);
+            options.stop = &stop_requested;
+            if (options.config_path.empty()) return absl::InvalidArgumentError("--config: say the training config");
+            if (options.output_dir.empty()) return absl::InvalidArgumentError("--output: say where the model goes");
+            if (options.threads < 0 || options.threads > 1024) {
+              return absl::InvalidArgumentError(absl::StrCat("--threads: ", options.threads, " is out of range"));
+            }
+            return [options](std::FILE*) {
+              std::signal(SIGINT, RequestStop);
+              std::signal(SIGTERM, RequestStop);
+              return Train(options);
+            };
+          }};
+}
+
+}  // namespace hilomoe

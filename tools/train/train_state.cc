@@ -1,0 +1,91 @@
+#include "tools/train/train_state.h"
+
+#include <bit>
+
+#include "absl/strings/str_cat.h"
+#include "google/protobuf/text_format.h"
+#include "model/file_io.h"
+#include "model/safetensors.h"
+#include "model/status_macros.h"
+#include "nlohmann/json.hpp"
+
+namespace hilomoe {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+std::string ConfigText(const v1::TrainingConfig& config) {
+  std::string text;
+  google::protobuf::TextFormat::PrintToString(config, &text);
+  return text;
+}
+
+// Doubles go as their bits: a resumed run must continue to the bit, infinities included.
+uint64_t Bits(double value) { return std::bit_cast<uint64_t>(value); }
+double FromBits(const Json& json) { return std::bit_cast<double>(json.get<uint64_t>()); }
+
+}  // namespace
+
+absl::Status WriteTrainState(const std::string& directory, const v1::TrainingConfig& config, int threads,
+                             const TrainState& state) {
+  HILOMOE_ASSIGN_OR_RETURN(AtomicDirectory staged, AtomicDirectory::Create(directory));
+  const Json json = {{"threads", threads},
+                     {"stage", state.stage},
+                     {"epoch", state.epoch},
+                     {"batch", state.batch},
+                     {"total_steps", state.total_steps},
+                     {"started", state.started},
+                     {"optimizer_steps", state.optimizer_steps},
+                     {"evaluations_without_improvement", state.evaluations_without_improvement},
+                     {"calibrated", state.calibrated},
+                     {"rate_factor_bits", Bits(state.rate_factor)},
+                     {"start_metric_bits", Bits(state.start_metric)},
+                     {"best_metric_bits", Bits(state.best_metric)},
+                     {"epoch_loss_bits", Bits(state.epoch_loss)},
+                     {"config", ConfigText(config)}};
+  HILOMOE_RETURN_IF_ERROR(WriteFile(staged.staging_path() + "/state.json", json.dump(2) + "\n"));
+  const auto entry = [](std::string name, const std::vector<float>& values) {
+    return MakeEntry(std::move(name), "F32", {values.size()}, absl::MakeConstSpan(values));
+  };
+  HILOMOE_RETURN_IF_ERROR(WriteSafetensors(staged.staging_path() + "/state.safetensors",
+                                           {entry("weights", state.weights), entry("best_weights", state.best_weights),
+                                            entry("m", state.m), entry("v", state.v)}));
+  return staged.Commit();
+}
+
+absl::StatusOr<SavedRun> ReadTrainState(const std::string& directory, const v1::TrainingConfig& config) {
+  const std::string path = directory + "/state.json";
+  HILOMOE_ASSIGN_OR_RETURN(const std::string text, ReadFile(path));
+  SavedRun run;
+  TrainState& state = run.state;
+  try {
+    const Json json = Json::parse(text);
+    if (json.at("config").get<std::string>() != ConfigText(config)) {
+      return absl::FailedPreconditionError(
+          absl::StrCat("'", path, "' was saved by a run with another config or seed; train without --resume"));
+    }
+    run.threads = json.at("threads").get<int>();
+    state.stage = json.at("stage").get<uint64_t>();
+    state.epoch = json.at("epoch").get<uint64_t>();
+    state.batch = json.at("batch").get<uint64_t>();
+    state.total_steps = json.at("total_steps").get<uint64_t>();
+    state.started = json.at("started").get<bool>();
+    state.optimizer_steps = json.at("optimizer_steps").get<uint64_t>();
+    state.evaluations_without_improvement = json.at("evaluations_without_improvement").get<uint64_t>();
+    state.calibrated = json.at("calibrated").get<bool>();
+    state.rate_factor = FromBits(json.at("rate_factor_bits"));
+    state.start_metric = FromBits(json.at("start_metric_bits"));
+    state.best_metric = FromBits(json.at("best_metric_bits"));
+    state.epoch_loss = FromBits(json.at("epoch_loss_bits"));
+  } catch (const Json::exception& error) {
+    return absl::DataLossError(absl::StrCat("'", path, "': ", error.what()));
+  }
+  HILOMOE_ASSIGN_OR_RETURN(const Safetensors file, Safetensors::Read(directory + "/state.safetensors"));
+  HILOMOE_ASSIGN_OR_RETURN(state.weights, file.Floats("weights"));
+  HILOMOE_ASSIGN_OR_RETURN(state.best_weights, file.Floats("best_weights"));
+  HILOMOE_ASSIGN_OR_RETURN(state.m, file.Floats("m"));
+  HILOMOE_ASSIGN_OR_RETURN(state.v, file.Floats("v"));
+  return run;
+}
+
+}  // namespace hilomoe

@@ -1,0 +1,47 @@
+// Where a run stands: all that, beside config and data, its continuation depends on.
+#ifndef HILOMOE_TOOLS_TRAIN_TRAIN_STATE_H_
+#define HILOMOE_TOOLS_TRAIN_TRAIN_STATE_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "hilomoe/v1/training_config.pb.h"
+
+namespace hilomoe {
+
+struct TrainState {
+  // Place: the next batch to train is number `batch` of `epoch` of `stage`.
+  uint64_t stage = 0;
+  uint64_t epoch = 0;
+  uint64_t batch = 0;
+  uint64_t total_steps = 0;  // of all stages; keys the dropout
+  // Of the stage.
+  bool started = false;        // its starting metric was measured
+  uint64_t optimizer_steps = 0;
+  uint64_t evaluations_without_improvement = 0;
+  double rate_factor = 1;
+  double start_metric = 0;
+  double best_metric = 0;
+  double epoch_loss = 0;  // sums over the batches of the epoch so far
+  bool calibrated = false;
+  std::vector<float> weights, best_weights;
+  std::vector<float> m, v;  // of the optimizer
+};
+
+// Atomic; `directory` is replaced.
+absl::Status WriteTrainState(const std::string& directory, const v1::TrainingConfig& config, int threads,
+                             const TrainState& state);
+
+struct SavedRun {
+  int threads = 0;
+  TrainState state;
+};
+// FAILED_PRECONDITION when the saved run has another config.
+absl::StatusOr<SavedRun> ReadTrainState(const std::string& directory, const v1::TrainingConfig& config);
+
+}  // namespace hilomoe
+
+#endif  // HILOMOE_TOOLS_TRAIN_TRAIN_STATE_H_

@@ -18,7 +18,7 @@ build=(
   libgtest-dev libgmock-dev             # tests
 )
 run=(ca-certificates curl)
-test=(clang-format python3 gzip zstd curl git)
+test=(clang-format gzip zstd git)
 
 packages=()
 for group in "${@:-build}"; do

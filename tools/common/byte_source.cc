@@ -184,7 +184,7 @@ class ZstdSource : public CompressedSource {
   absl::StatusOr<size_t> Read(char* out, size_t size) override {
     ZSTD_outBuffer output = {out, size, 0};
     while (output.pos == 0) {
-      // With bytes still inside the decoder, a call without new input may yet give output.
+      // A full buffer may have left output inside the decoder: it comes before any new input, and before the end.
       if (available_ == 0 && !pending_output_) {
         HILOMOE_ASSIGN_OR_RETURN(const bool more, Refill());
         if (!more && in_frame_) {

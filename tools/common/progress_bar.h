@@ -24,9 +24,9 @@ class ProgressBar {
     std::string unit = "rows";
     int64_t total = 0;  // of `unit`; 0 = unknown
     Mode mode = Mode::kDetect;
-    std::FILE* out = stderr;              // not owned
-    double interval_s = 10;               // between plain lines
-    int columns = 0;                      // of the terminal; 0 = ask it
+    std::FILE* out = stderr;                   // not owned
+    double interval_s = 10;                    // between plain lines
+    int columns = 0;                           // of the terminal; 0 = ask it
     std::function<double()> now_seconds = {};  // a steady clock; none = the system's
   };
 

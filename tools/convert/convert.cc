@@ -88,6 +88,11 @@ absl::StatusOr<ConvertReport> Verify(const std::string& path) {
 }  // namespace
 
 absl::StatusOr<ConvertReport> Convert(const ConvertOptions& options) {
+  std::error_code error;
+  // The verified file is renamed to its name, which would replace a device or a directory that stands there.
+  if (std::filesystem::exists(options.output, error) && !std::filesystem::is_regular_file(options.output, error)) {
+    return absl::InvalidArgumentError(absl::StrCat("'", options.output, "' is there and is no regular file"));
+  }
   HILOMOE_ASSIGN_OR_RETURN(const Checkpoint checkpoint, ReadCheckpoint(options.checkpoint));
   ModelFileContents contents;
   FillHeader(checkpoint, &contents.header);
@@ -124,7 +129,6 @@ absl::StatusOr<ConvertReport> Convert(const ConvertOptions& options) {
   for (v1::GoldenRequest& request : golden.requests) *contents.header.add_golden() = std::move(request);
   contents.header.set_golden_tolerance(golden.tolerance);
 
-  std::error_code error;
   const auto parent = std::filesystem::path(options.output).parent_path();
   if (!parent.empty()) std::filesystem::create_directories(parent, error);
   if (error) return SystemError(error.value(), "cannot create directory", parent.string());

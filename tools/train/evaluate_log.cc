@@ -10,6 +10,7 @@
 #include "model/file_io.h"
 #include "model/status_macros.h"
 #include "runtime/cpu_count.h"
+#include "tools/common/metrics_json.h"
 #include "tools/common/progress_bar.h"
 #include "tools/train/dataset.h"
 #include "tools/train/evaluation.h"
@@ -68,7 +69,8 @@ absl::Status EvaluateLog(const EvaluateOptions& options) {
   if (groups.size() != scores.size()) groups.clear();
   HILOMOE_ASSIGN_OR_RETURN(const BinaryMetrics metrics, ComputeMetrics(scores, labels, groups));
   std::printf("%zu rows  %s\n", scores.size(), MetricsText(metrics).c_str());
-  return absl::OkStatus();
+  if (options.report.empty()) return absl::OkStatus();
+  return WriteFile(options.report, MetricsJson(metrics).dump(2) + "\n");
 }
 
 }  // namespace hilomoe

@@ -179,19 +179,19 @@ class RequestGenerator {
                                     .weekday = static_cast<uint32_t>(day % 7),
                                     .device = world_.DrawDevice(user, random_)};
     ++request_;
+    // Before the clicks are drawn: a history shows what was known when the request was made.
     WriteContext(u, context, day);
 
     const int64_t spread = options_.max_candidates - options_.min_candidates + 1;
     const int64_t drawn = options_.min_candidates + static_cast<int64_t>(random_.Below(static_cast<size_t>(spread)));
     const size_t count = static_cast<size_t>(std::min(drawn, most));
     DrawCandidates(user, count);
-    clicked_.clear();
     for (size_t i = 0; i < count; ++i) {
       const World::Item& item = world_.item(candidates_[i]);
       const double discount = random_.Chance(0.15) ? 0.7 : 1;
       const double probability = world_.ClickProbability(user, context, item, discount, i + 1);
       const bool click = random_.Chance(probability);
-      if (click) clicked_.push_back(candidates_[i]);
+      if (click) histories_.Click(u, candidates_[i]);
       writer.AddTruth(static_cast<uint64_t>(request_), probability, click);
       out += click ? '1' : '0';
       out += context_;
@@ -204,8 +204,6 @@ class RequestGenerator {
       AppendNumber(out, static_cast<int64_t>(i + 1));
       out += '\n';
     }
-    // Only now: a history shows what was known when the request was made.
-    for (const uint32_t item : clicked_) histories_.Click(u, item);
     return static_cast<int64_t>(count);
   }
 
@@ -265,7 +263,6 @@ class RequestGenerator {
   int64_t request_ = 0;
   std::string context_;
   std::vector<uint32_t> candidates_;
-  std::vector<uint32_t> clicked_;
 };
 
 nlohmann::ordered_json Number(const std::optional<double>& value) {

@@ -145,7 +145,7 @@ TEST(ByteSourceTest, ReadsASkippableFrameInFront) {
   EXPECT_EQ(bytes, "content");
 }
 
-// Without a checksum behind it, the last block is taken in before all of it is given out.
+// The last block is decoded at once but given out in many steps, and no checksum follows it.
 TEST(ByteSourceTest, ReadsAFrameWithoutChecksumInSmallSteps) {
   const std::string text = Text(100'000);
   std::string stored(ZSTD_compressBound(text.size()), '\0');

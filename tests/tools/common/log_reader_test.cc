@@ -226,6 +226,7 @@ TEST(LogReaderTest, ReadsARowWhoseEndIsCut) {
     const Content content = Read("a,b,c\n\"" + cell + "\",\"1\"\"\",\"2\"\r\n3,4,5\r\n");
     ASSERT_TRUE(content.status.ok()) << content.status;
     ASSERT_EQ(content.rows, (Rows{{"a", "b", "c"}, {cell, "1\"", "2"}, {"3", "4", "5"}})) << size;
+    ASSERT_EQ(content.lines, (std::vector<int64_t>{1, 2, 3})) << size;
   }
 }
 

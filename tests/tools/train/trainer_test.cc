@@ -1,0 +1,254 @@
+// Whole training runs on a small generated log.
+#include "tools/train/trainer.h"
+
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <functional>
+#include <sstream>
+#include <string>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "model/checkpoint.h"
+#include "tools/train/evaluate_log.h"
+#include "tools/train/generate.h"
+
+namespace hilomoe {
+namespace {
+
+using testing::AllOf;
+using testing::HasSubstr;
+
+constexpr char kModel[] = R"(
+model {
+  features { id: 1 name: "user_id" kind: CATEGORICAL scope: CONTEXT id_type: STRING embedding_width: 4 }
+  features { id: 2 name: "hist_items" kind: SEQUENCE scope: CONTEXT id_type: INT64 share_embedding: "item_id" }
+  features { id: 3 name: "item_id" kind: CATEGORICAL scope: CANDIDATE id_type: INT64 embedding_width: 4 }
+  features { id: 4 name: "price" kind: NUMERIC scope: CANDIDATE embedding_width: 2 numeric { transform: LOG1P } }
+  features { id: 5 name: "account_days" kind: NUMERIC scope: CONTEXT
+             numeric { transform: STANDARDISE missing_indicator: true } }
+  network {
+    blocks { width: 12 dropout: 0.1 experts { layers: 2 experts_per_layer: 4 } }
+    blocks { width: 8 experts { layers: 2 experts_per_layer: 4 top_k: 2 } }
+  }
+}
+data { train: "train.csv" valid: "valid.csv" test: "test.csv" group_by: "request_id" }
+optimizer { embedding_l2: 1e-5 embedding_init_deviation: 0.05 }
+losses { load_balance: 0.01 router_z: 0.001 diversity: 0.001 ramp_steps: 10 }
+batch_size: 256
+)";
+
+constexpr char kStages[] = R"(
+stages { name: "backbone" experts: false epochs: 2 evaluations_per_epoch: 2
+  train { group: EMBEDDING learning_rate: 5e-3 }
+  train { group: BACKBONE learning_rate: 5e-3 }
+  train { group: HEAD learning_rate: 5e-3 } }
+stages { name: "experts" epochs: 1
+  train { group: EXPERT learning_rate: 3e-3 }
+  train { group: ROUTER learning_rate: 3e-3 } }
+stages { name: "joint" epochs: 1
+  train { group: EMBEDDING learning_rate: 1e-3 }
+  train { group: BACKBONE learning_rate: 1e-3 }
+  train { group: EXPERT learning_rate: 1e-3 }
+  train { group: ROUTER learning_rate: 1e-3 }
+  train { group: HEAD learning_rate: 1e-3 } }
+)";
+
+std::string Read(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  std::ostringstream text;
+  text << file.rdbuf();
+  EXPECT_TRUE(file.good()) << path;
+  return text.str();
+}
+
+class TrainerTest : public testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    GenerateOptions options;
+    options.output_dir = Directory() + "/log";
+    options.compression = Compression::kNone;
+    options.rows = 12'000;
+    options.users = 60;
+    options.items = 40;
+    GenerateReport report;
+    ASSERT_TRUE(GenerateLog(options, &report).ok());
+  }
+
+  static std::string Directory() { return testing::TempDir() + "trainer_test"; }
+  static void Write(const std::string& name, const std::string& text) {
+    std::ofstream(Directory() + "/" + name, std::ios::binary) << text;
+  }
+  static TrainOptions Options(const std::string& name, const std::string& config = std::string(kModel) + kStages) {
+    Write(name + ".textproto", config);
+    TrainOptions options;
+    options.config_path = Directory() + "/" + name + ".textproto";
+    options.data_dir = Directory() + "/log";
+    options.output_dir = Directory() + "/" + name;
+    options.threads = 2;
+    std::filesystem::remove_all(options.output_dir);
+    return options;
+  }
+  // A run over a log with the given lines instead of the generated one.
+  static absl::Status TrainOn(const std::string& name, const std::string& log) {
+    Write(name + ".csv", log);
+    TrainOptions options = Options(name);
+    std::string config = Read(options.config_path);
+    const size_t at = config.find("train: \"train.csv\"");
+    config.replace(at, 18, "train: \"../" + name + ".csv\"");
+    Write(name + ".textproto", config);
+    return Train(options);
+  }
+};
+
+TEST_F(TrainerTest, LearnsAndIsReproducible) {
+  const TrainOptions first = Options("first"), second = Options("second");
+  ASSERT_TRUE(Train(first).ok());
+  ASSERT_TRUE(Train(second).ok());
+  EXPECT_EQ(Read(first.output_dir + "/checkpoint/weights.safetensors"),
+            Read(second.output_dir + "/checkpoint/weights.safetensors"));
+  const absl::StatusOr<Checkpoint> checkpoint = ReadCheckpoint(first.output_dir + "/checkpoint");
+  ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
+  EXPECT_GT(checkpoint->metrics.at("test.auc"), 0.6);  // popularity and price alone give that much
+  EXPECT_EQ(checkpoint->utilisation.size(), 2u);
+  EXPECT_GT(checkpoint->samples.num_candidates(), 16u);
+  EXPECT_FALSE(std::filesystem::exists(first.output_dir + "/resume"));
+
+  // Another seed is another model.
+  TrainOptions other = Options("other");
+  other.seed = 2;
+  ASSERT_TRUE(Train(other).ok());
+  EXPECT_NE(Read(first.output_dir + "/checkpoint/weights.safetensors"),
+            Read(other.output_dir + "/checkpoint/weights.safetensors"));
+}
+
+TEST_F(TrainerTest, AResumedRunEqualsAnUninterruptedOne) {
+  const TrainOptions whole = Options("whole");
+  ASSERT_TRUE(Train(whole).ok());
+  TrainOptions parts = Options("parts");
+  // Stopped after every single step: the worst that can happen to a run.
+  const std::atomic<bool> stop{true};
+  parts.stop = &stop;
+  absl::Status status = Train(parts);
+  int steps = 1;
+  while (absl::IsCancelled(status) && steps < 1000) {
+    parts.resume = true;
+    parts.threads = 1;  // the saved run's number holds
+    status = Train(parts);
+    ++steps;
+  }
+  ASSERT_TRUE(status.ok()) << status;
+  EXPECT_GT(steps, 100);
+  EXPECT_EQ(Read(whole.output_dir + "/checkpoint/weights.safetensors"),
+            Read(parts.output_dir + "/checkpoint/weights.safetensors"));
+}
+
+TEST_F(TrainerTest, ResumeRefusesAnotherConfig) {
+  TrainOptions options = Options("changed");
+  const std::atomic<bool> stop{true};
+  options.stop = &stop;
+  ASSERT_TRUE(absl::IsCancelled(Train(options)));
+  Write("changed.textproto", std::string(kModel) + "seed: 9" + kStages);
+  options.resume = true;
+  const absl::Status status = Train(options);
+  EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("another config"));
+}
+
+TEST_F(TrainerTest, AStageThatOnlyHurtsIsUndone) {
+  std::string stages = kStages;
+  const TrainOptions good = Options("good", std::string(kModel) + stages.substr(0, stages.find("stages { name: \"experts\"")));
+  ASSERT_TRUE(Train(good).ok());
+  stages.replace(stages.find("learning_rate: 3e-3"), 19, "learning_rate: 10.0");
+  const TrainOptions hurt =
+      Options("hurt", std::string(kModel) + stages.substr(0, stages.find("stages { name: \"joint\"")));
+  ASSERT_TRUE(Train(hurt).ok());
+  const auto a = ReadCheckpoint(good.output_dir + "/checkpoint"), b = ReadCheckpoint(hurt.output_dir + "/checkpoint");
+  ASSERT_TRUE(a.ok() && b.ok());
+  EXPECT_EQ(a->metrics.at("test.auc"), b->metrics.at("test.auc"));
+}
+
+TEST_F(TrainerTest, ADivergingRunStopsAndKeepsTheLastCheckpoint) {
+  TrainOptions options = Options("diverging");
+  ASSERT_TRUE(Train(options).ok());
+  const std::string before = Read(options.output_dir + "/checkpoint/weights.safetensors");
+  // Prices near float's end, taken as they are and into a block without a norm: products overflow.
+  std::string log = "label,request_id,user_id,hist_items,item_id,price,account_days\n";
+  for (int r = 0; r < 100; ++r) log += std::to_string(r % 2) + ",1,u,1,1,2e38,1\n";
+  Write("log/huge.csv", log);
+  std::string config = std::string(kModel) + kStages;
+  config.replace(config.find("transform: LOG1P"), 16, "transform: NONE");
+  config.replace(config.find("train: \"train.csv\""), 18, "train: \"huge.csv\"");
+  config.replace(config.find("blocks { width: 12"), 18, "blocks { batch_norm: false width: 12");
+  config.replace(config.find("embedding_init_deviation: 0.05"), 30, "embedding_init_deviation: 5");
+  Write("diverging.textproto", config);
+  const absl::Status status = Train(options);
+  EXPECT_EQ(status.code(), absl::StatusCode::kAborted) << status;
+  EXPECT_THAT(std::string(status.message()), HasSubstr("stage backbone, epoch 1, batch 1: the loss is no longer finite"));
+  EXPECT_EQ(Read(options.output_dir + "/checkpoint/weights.safetensors"), before);
+}
+
+TEST_F(TrainerTest, EvaluateScoresEveryRow) {
+  const TrainOptions options = Options("evaluated");
+  ASSERT_TRUE(Train(options).ok());
+  EvaluateOptions evaluate;
+  evaluate.checkpoint = options.output_dir + "/checkpoint";
+  evaluate.logs = {options.data_dir + "/test.csv", options.data_dir + "/valid.csv"};
+  evaluate.output = Directory() + "/scores.csv";
+  evaluate.tie_gaps = true;
+  ASSERT_TRUE(EvaluateLog(evaluate).ok());
+  const auto lines = [](const std::string& text) { return std::count(text.begin(), text.end(), '\n'); };
+  const std::string scores = Read(evaluate.output);
+  EXPECT_EQ(lines(scores) - 1, lines(Read(evaluate.logs[0])) + lines(Read(evaluate.logs[1])) - 2);
+  EXPECT_EQ(scores.substr(0, 14), "score,tie_gap\n");
+}
+
+TEST_F(TrainerTest, BadLogsAreRefusedWithTheirLine) {
+  const std::string header = "label,request_id,user_id,hist_items,item_id,price,account_days\n";
+  const std::string row = "1,7,u1,1^2,3,9.5,10\n";
+  const std::string other = "0,7,u1,1^2,4,9.5,\n";
+  const struct {
+    std::string name, log, message;
+  } cases[] = {
+      {"missing_column", "label,request_id,user_id,item_id,price,account_days\n", "hist_items"},
+      {"bad_label", header + row + "2,7,u1,,3,1,1\n", "bad_label.csv:3: column 'label': '2'"},
+      {"bad_id", header + row + "1,7,u1,1^x,3,1,1\n", "bad_id.csv:3: column 'hist_items'"},
+      {"bad_number", header + row + "1,7,u1,1,3,nan,1\n", "bad_number.csv:3: column 'price': 'nan'"},
+      {"short_row", header + row + "1,7,u1\n", "short_row.csv:3"},
+      {"nul_byte", header + row + std::string("1,7,u\0,1,3,1,1\n", 15), "nul_byte.csv:3"},
+      {"no_rows", header, "no rows"},
+      {"all_negative", header + other + other + other, "every training label is 0"},
+      {"one_row", header + row, "one training row"},
+  };
+  for (const auto& c : cases) {
+    const absl::Status status = TrainOn(c.name, c.log);
+    EXPECT_FALSE(status.ok()) << c.name;
+    EXPECT_THAT(std::string(status.message()), HasSubstr(c.message)) << c.name;
+    EXPECT_EQ(std::string(status.message()).find('\n'), std::string::npos) << c.name;
+    EXPECT_FALSE(std::filesystem::exists(Directory() + "/" + c.name + "/checkpoint")) << c.name;
+  }
+}
+
+TEST_F(TrainerTest, BadConfigsAreRefusedWithLineAndField) {
+  const struct {
+    std::string name, from, to, message;
+  } cases[] = {
+      {"unknown_field", "batch_size: 256", "batch_sise: 256", ":17:"},
+      {"bad_rate", "learning_rate: 3e-3", "learning_rate: -1", "stages[1].train[0].learning_rate"},
+      {"bad_size", "width: 12", "width: 0", ":10: model.network.blocks[0].width"},
+      {"top_1", "top_k: 2", "top_k: 1", ":11: model.network.blocks[1].experts.top_k"},
+      {"no_valid", "valid: \"valid.csv\"", "", "data.valid"},
+      {"bad_share", "share_embedding: \"item_id\"", "share_embedding: \"nothing\"", "'nothing'"},
+  };
+  for (const auto& c : cases) {
+    std::string config = std::string(kModel) + kStages;
+    config.replace(config.find(c.from), c.from.size(), c.to);
+    const absl::Status status = Train(Options(c.name, config));
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << c.name;
+    EXPECT_THAT(std::string(status.message()), AllOf(HasSubstr(c.name + ".textproto:"), HasSubstr(c.message))) << c.name;
+  }
+}
+
+}  // namespace
+}  // namespace hilomoe

@@ -1,0 +1,138 @@
+#include "server/server.h"
+
+#include <exception>
+#include <string>
+#include <thread>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "grpc/grpc.h"
+#include "grpcpp/ext/proto_server_reflection_plugin.h"
+#include "grpcpp/health_check_service_interface.h"
+#include "grpcpp/resource_quota.h"
+#include "grpcpp/security/server_credentials.h"
+#include "grpcpp/server.h"
+#include "grpcpp/server_builder.h"
+#include "model/status_macros.h"
+#include "prometheus/exposer.h"
+#include "runtime/cpu_count.h"
+#include "server/call_loop.h"
+#include "server/log.h"
+#include "server/scoring_service.h"
+
+namespace hilomoe {
+namespace {
+
+// Calls that one connection may have open; further ones wait at the client. Without it a client could make the server
+// hold any number of requests.
+constexpr int kMaxStreamsPerConnection = 1024;
+// Reflection is gRPC's synchronous service with a thread for every open stream; more streams than this are refused.
+constexpr int kMaxReflectionThreads = 4;
+constexpr int kMetricsThreads = 2;
+
+}  // namespace
+
+struct Server::State {
+  absl::Status StartMetrics(const std::string& address);
+  absl::Status StartGrpc(const v1::ServerConfig& config, uint32_t evaluation_threads);
+
+  std::shared_ptr<ServerMetrics> metrics;
+  std::unique_ptr<prometheus::Exposer> exposer;
+  std::unique_ptr<ModelRepository> repository;
+  std::unique_ptr<CallLoop> loop;
+  std::unique_ptr<ScoringService> service;
+  std::unique_ptr<grpc::Server> grpc;
+  int listen_port = 0;
+  bool shut_down = false;
+};
+
+absl::Status Server::State::StartMetrics(const std::string& address) {
+  try {
+    exposer = std::make_unique<prometheus::Exposer>(address, kMetricsThreads);
+    exposer->RegisterCollectable(metrics);
+  } catch (const std::exception& error) {
+    return absl::UnavailableError(
+        absl::StrCat("cannot listen on metrics_address '", address, "': taken, not permitted or not of this machine"));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Server::State::StartGrpc(const v1::ServerConfig& config, uint32_t evaluation_threads) {
+  grpc::EnableDefaultHealthCheckService(true);
+  grpc::reflection::InitProtoReflectionServerBuilderPlugin();
+  grpc::ServerBuilder builder;
+  builder.AddListeningPort(config.listen_address(), grpc::InsecureServerCredentials(), &listen_port);
+  // Otherwise a second server on the same port would start and take half of the requests.
+  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+  builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, kMaxStreamsPerConnection);
+  builder.SetMaxReceiveMessageSize(static_cast<int>(config.max_request_bytes()));
+  builder.SetSyncServerOption(grpc::ServerBuilder::NUM_CQS, 1);
+  builder.SetSyncServerOption(grpc::ServerBuilder::MIN_POLLERS, 1);
+  builder.SetSyncServerOption(grpc::ServerBuilder::MAX_POLLERS, 1);
+  grpc::ResourceQuota quota("hilomoe");
+  quota.SetMaxThreads(kMaxReflectionThreads);
+  builder.SetResourceQuota(quota);
+
+  service = std::make_unique<ScoringService>(config.max_candidates());
+  builder.RegisterService(service->grpc_service());
+  loop = std::make_unique<CallLoop>(builder.AddCompletionQueue(), evaluation_threads, config.max_queued_candidates());
+  service->Connect({loop.get(), repository.get(), metrics.get()});
+  grpc = builder.BuildAndStart();
+  if (grpc == nullptr || listen_port == 0) {
+    return absl::UnavailableError(absl::StrCat("cannot listen on listen_address '", config.listen_address(),
+                                               "': taken, not permitted or not of this machine"));
+  }
+  metrics->WatchAdmission(&loop->admission());
+  loop->Start(service->methods());
+  grpc->GetHealthCheckService()->SetServingStatus(kScoringServiceName, true);
+  grpc->GetHealthCheckService()->SetServingStatus(true);
+  metrics->SetReady(true);
+  return absl::OkStatus();
+}
+
+Server::Server(std::unique_ptr<State> state) : state_(std::move(state)) {}
+
+absl::StatusOr<std::unique_ptr<Server>> Server::BuildAndStart(const ServerOptions& options) {
+  const v1::ServerConfig& config = options.config;
+  const uint32_t evaluation_threads =
+      config.evaluation_threads() > 0 ? config.evaluation_threads() : static_cast<uint32_t>(UsableCpuCount());
+  const int serving_threads = static_cast<int>(evaluation_threads) + 1;
+  auto server = std::unique_ptr<Server>(new Server(std::make_unique<State>()));
+  State& state = *server->state_;
+  state.metrics = std::make_shared<ServerMetrics>(serving_threads);
+  HILOMOE_ASSIGN_OR_RETURN(state.repository, ModelRepository::Load(config.model_repository(), serving_threads));
+  for (const auto& model : state.repository->table()->models()) state.metrics->Add(model->shared_metrics());
+  HILOMOE_RETURN_IF_ERROR(state.StartMetrics(config.metrics_address()));
+  HILOMOE_RETURN_IF_ERROR(state.StartGrpc(config, evaluation_threads));
+  return server;
+}
+
+Server::~Server() {
+  if (state_->grpc != nullptr && !state_->shut_down) Shutdown(std::chrono::milliseconds(0));
+  // Scrapes read the loop.
+  state_->exposer.reset();
+}
+
+int Server::listen_port() const { return state_->listen_port; }
+int Server::metrics_port() const { return state_->exposer->GetListeningPorts().front(); }
+
+void Server::StartDraining() {
+  state_->metrics->SetReady(false);
+  state_->metrics->SetDraining(true);
+  state_->grpc->GetHealthCheckService()->SetServingStatus(false);
+}
+
+bool Server::Shutdown(std::chrono::milliseconds grace) {
+  const auto deadline = std::chrono::system_clock::now() + grace;
+  std::thread shutdown([this, deadline] { state_->grpc->Shutdown(deadline); });
+  state_->loop->WaitForCalls();
+  const bool in_time = std::chrono::system_clock::now() < deadline;
+  // What is still open are streams of health and reflection, which last as long as their clients like.
+  grpc_server_cancel_all_calls(state_->grpc->c_server());
+  shutdown.join();
+  state_->loop->Stop();
+  state_->shut_down = true;
+  return in_time;
+}
+
+}  // namespace hilomoe

@@ -1,0 +1,227 @@
+#include "server/server_metrics.h"
+
+#include <string>
+#include <utility>
+
+#include "server/process_metrics.h"
+
+namespace hilomoe {
+namespace {
+
+using prometheus::ClientMetric;
+using prometheus::MetricFamily;
+using prometheus::MetricType;
+using Labels = std::vector<ClientMetric::Label>;
+using Families = std::vector<MetricFamily>;
+
+constexpr double kSecondsPerNs = 1e-9;
+// Shown from the start, so that their first increment is seen as one; other codes appear when they occur.
+constexpr int kExpectedCodes[] = {0, 1, 3, 4, 5, 8, 13, 14};
+constexpr const char* kCodeNames[kStatusCodes] = {
+    "OK",        "CANCELLED",      "UNKNOWN",           "INVALID_ARGUMENT",   "DEADLINE_EXCEEDED",
+    "NOT_FOUND", "ALREADY_EXISTS", "PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION",
+    "ABORTED",   "OUT_OF_RANGE",   "UNIMPLEMENTED",     "INTERNAL",           "UNAVAILABLE",
+    "DATA_LOSS", "UNAUTHENTICATED"};
+
+MetricFamily& AddFamily(const char* name, const char* help, MetricType type, Families* families) {
+  return families->emplace_back(MetricFamily{name, help, type, {}});
+}
+
+void AddCounter(Labels labels, uint64_t value, MetricFamily* family) {
+  ClientMetric& metric = family->metric.emplace_back();
+  metric.label = std::move(labels);
+  metric.counter.value = static_cast<double>(value);
+}
+
+void AddGauge(Labels labels, double value, MetricFamily* family) {
+  ClientMetric& metric = family->metric.emplace_back();
+  metric.label = std::move(labels);
+  metric.gauge.value = value;
+}
+
+// The cells of all threads; `get` picks one out of a shard.
+template <typename Shards, typename Get>
+uint64_t Sum(const Shards& shards, const Get& get) {
+  uint64_t sum = 0;
+  for (const auto& shard : shards) sum += get(*shard).value();
+  return sum;
+}
+
+// Bounds and sum are multiplied by `unit`.
+template <typename Get>
+void AddHistogram(Labels labels, const ModelMetrics& model, const Get& get, double unit, MetricFamily* family) {
+  ClientMetric& metric = family->metric.emplace_back();
+  metric.label = std::move(labels);
+  const HistogramBounds bounds = get(*model.shards().front()).bounds();
+  uint64_t cumulative = 0;
+  for (size_t i = 0; i <= bounds.size(); ++i) {
+    for (const auto& shard : model.shards()) cumulative += get(*shard).count(i);
+    if (i < bounds.size()) metric.histogram.bucket.push_back({cumulative, static_cast<double>(bounds[i]) * unit});
+  }
+  uint64_t sum = 0;
+  for (const auto& shard : model.shards()) sum += get(*shard).sum();
+  metric.histogram.sample_count = cumulative;
+  metric.histogram.sample_sum = static_cast<double>(sum) * unit;
+}
+
+Labels ModelLabels(const ModelMetrics& model) {
+  return {{"model", model.facts().name}, {"version", std::to_string(model.facts().version)}};
+}
+
+Labels With(Labels labels, const char* name, std::string value) {
+  labels.push_back({name, std::move(value)});
+  return labels;
+}
+
+// `get` gives a shard's RequestCounters.
+template <typename Shards, typename Get>
+void AddRequests(const Labels& labels, const Shards& shards, const Get& get, MetricFamily* family) {
+  for (int method = 0; method < kMethods; ++method) {
+    const Labels of_method = With(labels, "method", kMethodNames[method]);
+    for (int code = 0; code < kStatusCodes; ++code) {
+      const uint64_t n = Sum(shards, [&](const auto& shard) -> const Counter& { return get(shard)[method][code]; });
+      bool shown = n > 0;
+      for (const int expected : kExpectedCodes) shown = shown || code == expected;
+      if (shown) AddCounter(With(of_method, "code", kCodeNames[code]), n, family);
+    }
+  }
+}
+
+void AddFeatures(const ModelMetrics& model, std::vector<Counter> ModelMetrics::Shard::*counters, MetricFamily* family) {
+  const Labels labels = ModelLabels(model);
+  for (size_t f = 0; f < model.facts().features.size(); ++f) {
+    const uint64_t n =
+        Sum(model.shards(), [&](const ModelMetrics::Shard& shard) -> const Counter& { return (shard.*counters)[f]; });
+    AddCounter(With(labels, "feature", model.facts().features[f]), n, family);
+  }
+}
+
+template <typename Models>
+void CollectModels(const Models& models, Families* families) {
+  using Shard = ModelMetrics::Shard;
+  MetricFamily candidates{"hilomoe_candidates_total", "Candidates scored.", MetricType::Counter, {}};
+  MetricFamily unknown{
+      "hilomoe_unknown_features_total", "Columns that the model does not know; ignored.", MetricType::Counter, {}};
+  MetricFamily sizes{"hilomoe_request_candidates", "Candidates of a scored request.", MetricType::Histogram, {}};
+  MetricFamily durations{"hilomoe_request_duration_seconds",
+                         "From a request's arrival until its answer is with gRPC.",
+                         MetricType::Histogram,
+                         {}};
+  MetricFamily stages{
+      "hilomoe_stage_duration_seconds", "Duration of one stage of a request.", MetricType::Histogram, {}};
+  MetricFamily values{"hilomoe_feature_values_total", "Ids and numbers seen.", MetricType::Counter, {}};
+  MetricFamily unseen{
+      "hilomoe_feature_out_of_vocabulary_total", "Ids without a row of their own.", MetricType::Counter, {}};
+  MetricFamily missing{"hilomoe_feature_missing_total", "Rows without a value.", MetricType::Counter, {}};
+  MetricFamily info{"hilomoe_model_info", "A served model; always 1.", MetricType::Gauge, {}};
+  MetricFamily bytes{"hilomoe_model_bytes", "Size of the model file in memory.", MetricType::Gauge, {}};
+  MetricFamily created{
+      "hilomoe_model_created_timestamp_seconds", "When the model file was made; 0 = unknown.", MetricType::Gauge, {}};
+  MetricFamily loaded{"hilomoe_model_loaded_timestamp_seconds", "When the model was loaded.", MetricType::Gauge, {}};
+  MetricFamily load{"hilomoe_model_load_duration_seconds", "How long loading took.", MetricType::Gauge, {}};
+  for (const auto& shared : models) {
+    const ModelMetrics& model = *shared;
+    const ModelFacts& facts = model.facts();
+    const Labels labels = ModelLabels(model);
+    AddCounter(labels, Sum(model.shards(), [](const Shard& s) -> const Counter& { return s.candidates; }), &candidates);
+    AddCounter(labels, Sum(model.shards(), [](const Shard& s) -> const Counter& { return s.unknown_features; }),
+               &unknown);
+    AddHistogram(
+        labels, model, [](const Shard& s) -> const Histogram& { return s.request_candidates; }, 1, &sizes);
+    AddHistogram(
+        labels, model, [](const Shard& s) -> const Histogram& { return s.request_duration_ns; }, kSecondsPerNs,
+        &durations);
+    for (int i = 0; i < kStages; ++i) {
+      AddHistogram(
+          With(labels, "stage", kStageNames[i]), model,
+          [i](const Shard& s) -> const Histogram& { return s.stage_ns[i]; }, kSecondsPerNs, &stages);
+    }
+    AddFeatures(model, &Shard::values, &values);
+    AddFeatures(model, &Shard::out_of_vocabulary, &unseen);
+    AddFeatures(model, &Shard::missing, &missing);
+    AddGauge(With(With(labels, "created_by", facts.created_by), "instruction_set", facts.instruction_set), 1, &info);
+    AddGauge(labels, static_cast<double>(facts.bytes), &bytes);
+    AddGauge(labels, facts.created_seconds, &created);
+    AddGauge(labels, facts.loaded_seconds, &loaded);
+    AddGauge(labels, facts.load_duration_seconds, &load);
+  }
+  for (MetricFamily* family : {&candidates, &unknown, &sizes, &durations, &stages, &values, &unseen, &missing, &info,
+                               &bytes, &created, &loaded, &load}) {
+    families->push_back(std::move(*family));
+  }
+}
+
+}  // namespace
+
+ServerMetrics::ServerMetrics(int serving_threads) {
+  for (int i = 0; i < serving_threads; ++i) shards_.push_back(std::make_unique<Shard>());
+}
+
+void ServerMetrics::Add(const std::shared_ptr<const ModelMetrics>& model) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  models_.push_back(model);
+}
+
+ServerMetrics::Models ServerMetrics::LiveModels() const {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  std::erase_if(models_, [](const auto& model) { return model.expired(); });
+  Models live;
+  for (const auto& model : models_) {
+    if (auto locked = model.lock()) live.push_back(std::move(locked));
+  }
+  return live;
+}
+
+void ServerMetrics::CollectRequests(const Models& models, Families* families) const {
+  MetricFamily& requests = AddFamily("hilomoe_requests_total", "Requests answered, by method, model and status code.",
+                                     MetricType::Counter, families);
+  AddRequests(
+      {{"model", ""}, {"version", ""}}, shards_,
+      [](const Shard& shard) -> const RequestCounters& { return shard.without_model; }, &requests);
+  for (const auto& model : models) {
+    AddRequests(
+        ModelLabels(*model), model->shards(),
+        [](const ModelMetrics::Shard& shard) -> const RequestCounters& { return shard.requests; }, &requests);
+  }
+  MetricFamily& shed = AddFamily("hilomoe_requests_shed_total", "Requests ended without evaluation, by reason.",
+                                 MetricType::Counter, families);
+  for (int i = 0; i < kShedReasons; ++i) {
+    AddCounter({{"reason", kShedReasonNames[i]}},
+               Sum(shards_, [i](const Shard& shard) -> const Counter& { return shard.shed[i]; }), &shed);
+  }
+}
+
+void ServerMetrics::CollectState(Families* families) const {
+  const auto gauge = [families](const char* name, const char* help, double value) {
+    AddGauge({}, value, &AddFamily(name, help, MetricType::Gauge, families));
+  };
+  // Read in this order, so that a request that ends meanwhile is not counted as ended before it began.
+  const uint64_t finished = Sum(shards_, [](const Shard& shard) -> const Counter& { return shard.finished; });
+  const uint64_t started = Sum(shards_, [](const Shard& shard) -> const Counter& { return shard.started; });
+  gauge("hilomoe_requests_in_flight", "Requests that have arrived and are not answered yet.",
+        started > finished ? static_cast<double>(started - finished) : 0);
+  if (const AdmissionQueue* admission = admission_.load(); admission != nullptr) {
+    gauge("hilomoe_evaluation_threads", "Evaluations that may run at once.", admission->max_running());
+    gauge("hilomoe_evaluations_running", "Evaluations that run now.", admission->running());
+    gauge("hilomoe_queued_candidates", "Candidates of the requests that wait.",
+          static_cast<double>(admission->queued_candidates()));
+    gauge("hilomoe_max_queued_candidates", "Candidates that may wait; more is refused.",
+          static_cast<double>(admission->max_queued_candidates()));
+  }
+  gauge("hilomoe_ready", "1 while the health service says SERVING.", ready_.load() ? 1 : 0);
+  gauge("hilomoe_draining", "1 from the first signal to stop.", draining_.load() ? 1 : 0);
+  AddGauge({{"version", HILOMOE_VERSION}}, 1,
+           &AddFamily("hilomoe_build_info", "The running program; always 1.", MetricType::Gauge, families));
+}
+
+Families ServerMetrics::Collect() const {
+  Families families;
+  const Models models = LiveModels();
+  CollectRequests(models, &families);
+  CollectModels(models, &families);
+  CollectState(&families);
+  AppendProcessMetrics(&families);
+  return families;
+}
+
+}  // namespace hilomoe

@@ -1,0 +1,67 @@
+// All series of the server, for Prometheus.
+//
+// Requests are counted in cells of the thread that serves them; a scrape adds the cells up. So counting takes no lock
+// and shares no cache line. Every label value is known at start or at a model's load: requests make no series.
+#ifndef HILOMOE_SERVER_SERVER_METRICS_H_
+#define HILOMOE_SERVER_SERVER_METRICS_H_
+
+#include <array>
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "prometheus/collectable.h"
+#include "server/admission_queue.h"
+#include "server/metric_cells.h"
+#include "server/model_metrics.h"
+
+namespace hilomoe {
+
+// Why a request was refused or dropped without evaluation.
+enum class ShedReason { kQueueFull, kLateOnArrival, kLateInQueue, kCancelled };
+inline constexpr int kShedReasons = 4;
+inline constexpr const char* kShedReasonNames[kShedReasons] = {"queue_full", "deadline_on_arrival", "deadline_in_queue",
+                                                               "cancelled"};
+
+class ServerMetrics : public prometheus::Collectable {
+ public:
+  // One serving thread's cells. Only that thread writes.
+  struct alignas(64) Shard {
+    Counter started;  // requests
+    Counter finished;
+    RequestCounters without_model;  // refused before a model was found
+    std::array<Counter, kShedReasons> shed;
+  };
+
+  explicit ServerMetrics(int serving_threads);
+
+  Shard& shard(int thread) { return *shards_[thread]; }
+
+  // Shown from now on, until the model's last owner lets go of it.
+  void Add(const std::shared_ptr<const ModelMetrics>& model);
+  // Its numbers are read at every scrape; must outlive the scrapes. Null = not shown.
+  void WatchAdmission(const AdmissionQueue* admission) { admission_.store(admission); }
+  void SetReady(bool ready) { ready_.store(ready); }
+  void SetDraining(bool draining) { draining_.store(draining); }
+
+  std::vector<prometheus::MetricFamily> Collect() const override;
+
+ private:
+  using Models = std::vector<std::shared_ptr<const ModelMetrics>>;
+  Models LiveModels() const;
+  void CollectRequests(const Models& models, std::vector<prometheus::MetricFamily>* families) const;
+  void CollectState(std::vector<prometheus::MetricFamily>* families) const;
+
+  std::vector<std::unique_ptr<Shard>> shards_;
+  std::atomic<const AdmissionQueue*> admission_{nullptr};
+  std::atomic<bool> ready_{false};
+  std::atomic<bool> draining_{false};
+  mutable std::mutex mutex_;
+  mutable std::vector<std::weak_ptr<const ModelMetrics>> models_;  // guarded by mutex_
+};
+
+}  // namespace hilomoe
+
+#endif  // HILOMOE_SERVER_SERVER_METRICS_H_

@@ -1,0 +1,321 @@
+// A server and its clients in one process, over loopback.
+#include "server/server.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <memory>
+#include <thread>
+#include <vector>
+
+#include "test_client.h"
+#include "test_model.h"
+
+namespace hilomoe {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+class ServerTest : public ::testing::Test {
+ protected:
+  ServerTest() {
+    options_.config.set_model_repository(directory_.path());
+    options_.config.set_listen_address("127.0.0.1:0");
+    options_.config.set_metrics_address("127.0.0.1:0");
+    options_.config.set_evaluation_threads(2);
+  }
+
+  void Start() {
+    auto server = Server::BuildAndStart(options_);
+    ASSERT_TRUE(server.ok()) << server.status();
+    server_ = *std::move(server);
+    client_ = std::make_unique<TestClient>(server_->listen_port());
+  }
+  void StartWithTestModel() {
+    path_ = WriteTestModel(directory_.path());
+    Start();
+  }
+  // One evaluation at a time, and a model that takes its time.
+  void StartWithSlowModel() {
+    path_ = WriteTestModel(directory_.path(), {.config = SlowModelConfig()});
+    options_.config.set_evaluation_threads(1);
+    options_.config.set_max_candidates(1'000'000);
+    Start();
+  }
+
+  double Value(const std::string& series) const { return SeriesValue(Scrape(server_->metrics_port()), series); }
+  double Requests(const std::string& code) const {
+    return Value(R"(hilomoe_requests_total{model="ctr",version="1",method="Score",code=")" + code + "\"}");
+  }
+  bool WaitForEvaluation() const {
+    return WaitUntil([this] { return Value("hilomoe_evaluations_running") == 1; });
+  }
+
+  TemporaryDirectory directory_;
+  ServerOptions options_;
+  std::string path_;
+  std::unique_ptr<Server> server_;
+  std::unique_ptr<TestClient> client_;
+};
+
+constexpr uint32_t kSlowCandidates = 40'000;
+
+std::vector<float> Scores(const v1::ScoreResponse& response) {
+  return {response.scores().begin(), response.scores().end()};
+}
+
+TEST_F(ServerTest, ScoresAreThePredictors) {
+  StartWithTestModel();
+  for (const uint32_t n : {1, 2, 63, 64, 65, 1000}) {
+    v1::ScoreRequest request = MakeTestRequest(n, n);
+    request.mutable_options()->set_timings(n == 64);
+    v1::ScoreResponse response;
+    const grpc::Status status = client_->Score(request, &response);
+    ASSERT_TRUE(status.ok()) << status.error_message();
+    EXPECT_EQ(Scores(response), DirectScores(path_, request)) << n;
+    EXPECT_EQ(response.model(), "ctr");
+    EXPECT_EQ(response.version(), 1);
+    EXPECT_EQ(response.has_timings(), n == 64);
+    if (n == 64) {
+      EXPECT_GT(response.timings().decode_ns(), 0);
+      EXPECT_GT(response.timings().encode_ns(), 0);
+      EXPECT_GT(response.timings().evaluate_ns(), 0);
+    }
+  }
+  v1::ScoreResponse response;
+  EXPECT_TRUE(client_->Score(MakeTestRequest(0, 1), &response).ok());
+  EXPECT_EQ(response.scores_size(), 0);
+  EXPECT_EQ(response.version(), 1);
+}
+
+TEST_F(ServerTest, ManyClientsGetTheirOwnScores) {
+  StartWithTestModel();
+  constexpr int kClients = 6, kRequests = 150, kDifferent = 10;
+  std::vector<v1::ScoreRequest> requests;
+  std::vector<std::vector<float>> expected;
+  for (uint32_t i = 0; i < kDifferent; ++i) {
+    requests.push_back(MakeTestRequest(1 + i * 37, i));
+    expected.push_back(DirectScores(path_, requests.back()));
+  }
+  std::atomic<int> wrong{0};
+  std::vector<std::thread> threads;
+  for (int c = 0; c < kClients; ++c) {
+    threads.emplace_back([&, c] {
+      TestClient client(server_->listen_port());
+      for (int i = 0; i < kRequests; ++i) {
+        const size_t which = static_cast<size_t>(c + i) % kDifferent;
+        v1::ScoreResponse response;
+        if (!client.Score(requests[which], &response).ok() || Scores(response) != expected[which]) ++wrong;
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(wrong, 0);
+  EXPECT_EQ(Requests("OK"), kClients * kRequests);
+  EXPECT_EQ(Value("hilomoe_requests_in_flight"), 0);
+  EXPECT_EQ(Value(R"(hilomoe_request_duration_seconds_count{model="ctr",version="1"})"), kClients * kRequests);
+}
+
+TEST_F(ServerTest, WrongRequestsAreExplained) {
+  WriteTestModel(directory_.path(), {.model = "cvr", .version = 5});
+  StartWithTestModel();
+  const auto error = [this](const std::function<void(v1::ScoreRequest*)>& change) {
+    v1::ScoreRequest request = MakeTestRequest(3, 1);
+    request.set_model("ctr");
+    change(&request);
+    v1::ScoreResponse response;
+    return client_->Score(request, &response);
+  };
+  const grpc::Status type = error([](auto* r) { r->mutable_candidates(0)->add_numbers(1); });
+  EXPECT_EQ(type.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_THAT(type.error_message(), HasSubstr("'item'"));
+  const grpc::Status rows = error([](auto* r) { r->mutable_candidates(0)->add_ids(1); });
+  EXPECT_EQ(rows.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_THAT(rows.error_message(), HasSubstr("'item'"));
+  const grpc::Status required = error([](auto* r) { r->mutable_context()->DeleteSubrange(0, 1); });
+  EXPECT_EQ(required.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_THAT(required.error_message(), HasSubstr("'user'"));
+  const grpc::Status model = error([](auto* r) { r->set_model("other"); });
+  EXPECT_EQ(model.error_code(), grpc::StatusCode::NOT_FOUND);
+  EXPECT_THAT(model.error_message(), AllOf(HasSubstr("'other'"), HasSubstr("'ctr' version 1"), HasSubstr("'cvr'")));
+  const grpc::Status version = error([](auto* r) { r->set_version(9); });
+  EXPECT_EQ(version.error_code(), grpc::StatusCode::NOT_FOUND);
+  EXPECT_THAT(version.error_message(), AllOf(HasSubstr("version 9"), HasSubstr("version 1")));
+  EXPECT_EQ(error([](auto* r) { r->clear_model(); }).error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  const grpc::Status many = error([](auto* r) { r->set_num_candidates(10001); });
+  EXPECT_EQ(many.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_THAT(many.error_message(), HasSubstr("max_candidates"));
+
+  EXPECT_TRUE(error([](auto* r) { r->add_context()->set_feature("new"); }).ok());
+  EXPECT_EQ(Value(R"(hilomoe_unknown_features_total{model="ctr",version="1"})"), 1);
+  EXPECT_EQ(Requests("INVALID_ARGUMENT"), 4);
+  EXPECT_EQ(Value(R"(hilomoe_requests_total{model="",version="",method="Score",code="NOT_FOUND"})"), 2);
+  EXPECT_THAT(Scrape(server_->metrics_port()), Not(HasSubstr("other")));
+}
+
+TEST_F(ServerTest, BytesThatAreNoRequestAreRefused) {
+  StartWithTestModel();
+  v1::ScoreRequest truncated = MakeTestRequest(3, 1);
+  truncated.GetReflection()->MutableUnknownFields(&truncated)->AddLengthDelimited(4, "\xFF");
+  v1::ScoreResponse response;
+  const grpc::Status status = client_->Score(truncated, &response);
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_THAT(status.error_message(), HasSubstr("ScoreRequest"));
+}
+
+TEST_F(ServerTest, TooLargeRequestsAreRefusedAndServingGoesOn) {
+  options_.config.set_max_request_bytes(20'000);
+  StartWithTestModel();
+  for (int i = 0; i < 3; ++i) {
+    v1::ScoreResponse response;
+    EXPECT_EQ(client_->Score(MakeTestRequest(5000, 1), &response).error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+    EXPECT_TRUE(client_->Score(MakeTestRequest(10, 1), &response).ok());
+  }
+}
+
+TEST_F(ServerTest, MoreThanMayWaitIsRefusedAtOnce) {
+  options_.config.set_max_queued_candidates(10);
+  StartWithSlowModel();
+  grpc::Status slow_status, waiting_status;
+  v1::ScoreResponse slow_response, waiting_response;
+  std::thread slow([&] { slow_status = client_->Score(MakeSlowRequest(kSlowCandidates), &slow_response); });
+  ASSERT_TRUE(WaitForEvaluation());
+  std::thread waiting([&] { waiting_status = client_->Score(MakeSlowRequest(8), &waiting_response); });
+  ASSERT_TRUE(WaitUntil([this] { return Value("hilomoe_queued_candidates") == 8; }));
+  v1::ScoreResponse response;
+  const grpc::Status refused = client_->Score(MakeSlowRequest(3), &response);
+  EXPECT_EQ(refused.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+  EXPECT_THAT(refused.error_message(), HasSubstr("max_queued_candidates"));
+  EXPECT_EQ(Value("hilomoe_evaluations_running"), 1);  // the refusal did not wait for it
+  slow.join();
+  waiting.join();
+  EXPECT_TRUE(slow_status.ok()) << slow_status.error_message();
+  EXPECT_TRUE(waiting_status.ok()) << waiting_status.error_message();
+  EXPECT_EQ(Scores(waiting_response), DirectScores(path_, MakeSlowRequest(8)));
+  EXPECT_EQ(Value(R"(hilomoe_requests_shed_total{reason="queue_full"})"), 1);
+  EXPECT_EQ(Requests("RESOURCE_EXHAUSTED"), 1);
+}
+
+TEST_F(ServerTest, LateAndCancelledRequestsAreNotEvaluated) {
+  options_.config.set_max_queued_candidates(1000);
+  StartWithSlowModel();
+  std::thread slow([&] {
+    v1::ScoreResponse response;
+    EXPECT_TRUE(client_->Score(MakeSlowRequest(kSlowCandidates), &response).ok());
+  });
+  ASSERT_TRUE(WaitForEvaluation());
+  v1::ScoreResponse response;
+  grpc::ClientContext late, cancelled;
+  late.set_deadline(std::chrono::system_clock::now() + std::chrono::milliseconds(30));
+  EXPECT_EQ(client_->stub().Score(&late, MakeSlowRequest(5), &response).error_code(),
+            grpc::StatusCode::DEADLINE_EXCEEDED);
+  std::thread cancelling([&] {
+    v1::ScoreResponse unused;
+    EXPECT_EQ(client_->stub().Score(&cancelled, MakeSlowRequest(7), &unused).error_code(), grpc::StatusCode::CANCELLED);
+  });
+  ASSERT_TRUE(WaitUntil([this] { return Value("hilomoe_queued_candidates") == 12; }));
+  cancelled.TryCancel();
+  cancelling.join();
+  EXPECT_EQ(Value("hilomoe_evaluations_running"), 1);
+  slow.join();
+  ASSERT_TRUE(WaitUntil([this] { return Value("hilomoe_requests_in_flight") == 0; }));
+  EXPECT_EQ(Value(R"(hilomoe_candidates_total{model="ctr",version="1"})"), kSlowCandidates);
+  EXPECT_EQ(Value(R"(hilomoe_requests_shed_total{reason="deadline_in_queue"})") +
+                Value(R"(hilomoe_requests_shed_total{reason="cancelled"})"),
+            2);
+  EXPECT_GE(Value(R"(hilomoe_requests_shed_total{reason="cancelled"})"), 1);
+}
+
+TEST_F(ServerTest, GetModelTellsWhatTheModelExpects) {
+  StartWithTestModel();
+  grpc::ClientContext context;
+  v1::GetModelResponse response;
+  ASSERT_TRUE(client_->stub().GetModel(&context, v1::GetModelRequest(), &response).ok());
+  EXPECT_EQ(response.model(), "ctr");
+  EXPECT_EQ(response.version(), 1);
+  EXPECT_EQ(response.config().SerializeAsString(), TestModelConfig().SerializeAsString());
+  EXPECT_EQ(response.created(), "2025-01-02T03:04:05Z");
+  EXPECT_EQ(response.created_by(), "test");
+  EXPECT_EQ(response.label(), "click");
+  grpc::ClientContext other;
+  v1::GetModelRequest request;
+  request.set_model("other");
+  EXPECT_EQ(client_->stub().GetModel(&other, request, &response).error_code(), grpc::StatusCode::NOT_FOUND);
+  EXPECT_EQ(Value(R"(hilomoe_model_created_timestamp_seconds{model="ctr",version="1"})"), 1735787045);
+}
+
+TEST_F(ServerTest, HealthAndReflectionAnswer) {
+  StartWithTestModel();
+  EXPECT_EQ(client_->Health(""), "SERVING");
+  EXPECT_EQ(client_->Health("hilomoe.v1.ScoringService"), "SERVING");
+  EXPECT_THAT(client_->Health("other"), Not(HasSubstr("SERVING")));
+  EXPECT_THAT(client_->ListServices(), AllOf(HasSubstr("hilomoe.v1.ScoringService"), HasSubstr("grpc.health.v1.Health"),
+                                             HasSubstr("grpc.reflection.v1alpha.ServerReflection")));
+  EXPECT_EQ(Value("hilomoe_ready"), 1);
+  server_->StartDraining();
+  EXPECT_EQ(client_->Health(""), "NOT_SERVING");
+  EXPECT_EQ(client_->Health("hilomoe.v1.ScoringService"), "NOT_SERVING");
+  EXPECT_EQ(Value("hilomoe_ready"), 0);
+  EXPECT_EQ(Value("hilomoe_draining"), 1);
+  v1::ScoreResponse response;
+  EXPECT_TRUE(client_->Score(MakeTestRequest(2, 1), &response).ok());  // still
+}
+
+TEST_F(ServerTest, ShutdownLetsRequestsUnderWayEnd) {
+  StartWithSlowModel();
+  grpc::Status statuses[2];
+  std::vector<std::thread> threads;
+  for (grpc::Status& status : statuses) {
+    threads.emplace_back([&] {
+      v1::ScoreResponse response;
+      status = client_->Score(MakeSlowRequest(kSlowCandidates / 4), &response);
+    });
+  }
+  ASSERT_TRUE(WaitUntil([this] { return Value("hilomoe_requests_in_flight") == 2; }));
+  server_->StartDraining();
+  EXPECT_TRUE(server_->Shutdown(std::chrono::seconds(30)));
+  for (std::thread& thread : threads) thread.join();
+  for (const grpc::Status& status : statuses) EXPECT_TRUE(status.ok()) << status.error_message();
+  v1::ScoreResponse response;
+  EXPECT_EQ(client_->Score(MakeSlowRequest(1), &response).error_code(), grpc::StatusCode::UNAVAILABLE);
+}
+
+TEST_F(ServerTest, ShutdownCancelsWhatOutlastsTheGrace) {
+  StartWithSlowModel();
+  grpc::Status status;
+  std::thread slow([&] {
+    v1::ScoreResponse response;
+    status = client_->Score(MakeSlowRequest(kSlowCandidates), &response);
+  });
+  ASSERT_TRUE(WaitForEvaluation());
+  EXPECT_FALSE(server_->Shutdown(std::chrono::milliseconds(10)));
+  slow.join();
+  EXPECT_FALSE(status.ok());
+}
+
+TEST_F(ServerTest, ShutdownDoesNotWaitForHealthWatches) {
+  StartWithTestModel();
+  const HealthWatch watch(server_->listen_port());
+  const auto start = std::chrono::steady_clock::now();
+  EXPECT_TRUE(server_->Shutdown(std::chrono::seconds(60)));
+  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(20));
+}
+
+TEST_F(ServerTest, WhatCannotBeServedIsSaid) {
+  EXPECT_THAT(Server::BuildAndStart(options_).status().message(), HasSubstr("holds no model"));
+  StartWithTestModel();
+  ServerOptions second = options_;
+  second.config.set_listen_address("127.0.0.1:" + std::to_string(server_->listen_port()));
+  EXPECT_THAT(Server::BuildAndStart(second).status().message(), HasSubstr("listen_address"));
+  second = options_;
+  second.config.set_metrics_address("127.0.0.1:" + std::to_string(server_->metrics_port()));
+  EXPECT_THAT(Server::BuildAndStart(second).status().message(), HasSubstr("metrics_address"));
+  v1::ScoreResponse response;
+  EXPECT_TRUE(client_->Score(MakeTestRequest(1, 1), &response).ok());
+}
+
+}  // namespace
+}  // namespace hilomoe

@@ -1,0 +1,120 @@
+// Once warm, our own work on a request allocates nothing. The test runs what lies between a request's bytes and the
+// response message, as ScoringService does. gRPC is not part of it. What oneDNN allocates inside its library is not
+// counted; its header makes one vector of arguments for every product that is run.
+#include <dlfcn.h>
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <cstdlib>
+#include <cstring>
+#include <new>
+#include <vector>
+
+#include "google/protobuf/io/zero_copy_stream_impl_lite.h"
+#include "server/admission_queue.h"
+#include "server/model_repository.h"
+#include "server/score_request_adapter.h"
+#include "test_model.h"
+
+namespace {
+
+std::atomic<uint64_t> allocations{0};
+std::atomic<uint64_t> onednn_allocations{0};
+
+void* Allocate(size_t size, size_t alignment, const void* caller) {
+  Dl_info library{};
+  const bool onednn = dladdr(caller, &library) != 0 && library.dli_fname != nullptr &&
+                      std::strstr(library.dli_fname, "libdnnl") != nullptr;
+  (onednn ? onednn_allocations : allocations).fetch_add(1, std::memory_order_relaxed);
+  void* memory = nullptr;
+  if (posix_memalign(&memory, alignment < sizeof(void*) ? sizeof(void*) : alignment, size == 0 ? 1 : size) != 0) {
+    throw std::bad_alloc();
+  }
+  return memory;
+}
+
+}  // namespace
+
+void* operator new(size_t size) { return Allocate(size, alignof(std::max_align_t), __builtin_return_address(0)); }
+void* operator new[](size_t size) { return Allocate(size, alignof(std::max_align_t), __builtin_return_address(0)); }
+void* operator new(size_t size, std::align_val_t alignment) {
+  return Allocate(size, static_cast<size_t>(alignment), __builtin_return_address(0));
+}
+void* operator new[](size_t size, std::align_val_t alignment) {
+  return Allocate(size, static_cast<size_t>(alignment), __builtin_return_address(0));
+}
+void operator delete(void* memory) noexcept { std::free(memory); }
+void operator delete[](void* memory) noexcept { std::free(memory); }
+void operator delete(void* memory, size_t) noexcept { std::free(memory); }
+void operator delete[](void* memory, size_t) noexcept { std::free(memory); }
+void operator delete(void* memory, std::align_val_t) noexcept { std::free(memory); }
+void operator delete[](void* memory, std::align_val_t) noexcept { std::free(memory); }
+void operator delete(void* memory, size_t, std::align_val_t) noexcept { std::free(memory); }
+void operator delete[](void* memory, size_t, std::align_val_t) noexcept { std::free(memory); }
+
+namespace hilomoe {
+namespace {
+
+TEST(SteadyPathTest, AllocatesNothing) {
+  const TemporaryDirectory directory;
+  WriteTestModel(directory.path());
+  const auto repository = ModelRepository::Load(directory.path(), 1);
+  ASSERT_TRUE(repository.ok()) << repository.status();
+
+  std::vector<std::string> requests;
+  for (uint32_t i = 0; i < 20; ++i) {
+    v1::ScoreRequest request = MakeTestRequest(1 + i * 17 % 100, i);
+    request.set_model("ctr");
+    requests.push_back(request.SerializeAsString());
+  }
+  ModelTableReader models(**repository);
+  AdmissionQueue admission(1, 1000);
+  AdmissionQueue::Item item;
+  ScoreRequestHead head;
+  ScoreRequestAdapter adapter;
+  v1::ScoreResponse response;
+  uint64_t evaluation_allocations = 0, products = 0;
+  const auto serve = [&](const std::string& bytes) {
+    google::protobuf::io::ArrayInputStream head_bytes(bytes.data(), static_cast<int>(bytes.size()));
+    ASSERT_TRUE(ReadScoreRequestHead(&head_bytes, &head).ok());
+    const auto model = models.Get().Find(head.model, head.version);
+    ASSERT_TRUE(model.ok());
+    item.candidates = head.num_candidates;
+    ASSERT_EQ(admission.Admit(&item), AdmissionQueue::Decision::kRun);
+    google::protobuf::io::ArrayInputStream all_bytes(bytes.data(), static_cast<int>(bytes.size()));
+    ASSERT_TRUE(adapter.Parse(&all_bytes).ok());
+    response.Clear();
+    response.mutable_scores()->Resize(static_cast<int>(head.num_candidates), 0);
+    Workspace& workspace = *(*model)->workspace(0);
+    const Predictor& predictor = (*model)->predictor();
+    ASSERT_TRUE(predictor.encoder().Encode(adapter.view(), &workspace.batch, &workspace.counts).ok());
+    const uint64_t before_evaluation = allocations.load();
+    predictor.Evaluate(workspace.batch, &workspace,
+                       absl::MakeSpan(response.mutable_scores()->mutable_data(), head.num_candidates));
+    evaluation_allocations += allocations.load() - before_evaluation;
+    // The context's product, and for every tile of 64 rows one product a block.
+    products += 1 + (head.num_candidates + 63) / 64 * (*model)->predictor().file().spec().blocks().size();
+    response.set_model((*model)->name());
+    response.set_version((*model)->version());
+    ModelMetrics::Shard& metrics = (*model)->metrics(0);
+    metrics.Take(&(*model)->workspace(0)->counts);
+    metrics.request_duration_ns.Record(1);
+    adapter.Recycle();
+    ASSERT_EQ(admission.Finish(), nullptr);
+  };
+  const uint64_t before_warm_up = allocations.load();
+  for (int round = 0; round < 2; ++round) {
+    for (const std::string& request : requests) serve(request);
+  }
+  EXPECT_GT(allocations.load(), before_warm_up);  // the counter counts
+  const uint64_t warm = allocations.load();
+  evaluation_allocations = products = 0;
+  for (int round = 0; round < 5; ++round) {
+    for (const std::string& request : requests) serve(request);
+  }
+  EXPECT_EQ(allocations.load() - warm - evaluation_allocations, 0);
+  EXPECT_LE(evaluation_allocations, products);
+}
+
+}  // namespace
+}  // namespace hilomoe

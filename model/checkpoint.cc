@@ -1,7 +1,9 @@
 #include "model/checkpoint.h"
 
+#include <cmath>
 #include <utility>
 
+#include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
 #include "google/protobuf/text_format.h"
 #include "model/encoded_batch.h"
@@ -16,13 +18,16 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
+// JSON has no NaN and no infinity; the writer puts null for them.
+double NumberOrNan(const Json& json) { return json.is_null() ? std::nan("") : json.get<double>(); }
+
 Json MetricsJson(const Checkpoint& checkpoint) {
   Json json = {{"metrics", checkpoint.metrics}, {"utilisation", Json::array()}};
   for (const auto& block : checkpoint.utilisation) {
     Json layers = Json::array();
     for (const auto& layer : block.layers()) {
-      layers.push_back({{"expert", std::vector<float>(layer.expert().begin(), layer.expert().end())},
-                        {"entropy", layer.entropy()}});
+      layers.push_back(
+          {{"expert", std::vector<float>(layer.expert().begin(), layer.expert().end())}, {"entropy", layer.entropy()}});
     }
     json["utilisation"].push_back({{"block", block.block()}, {"layers", layers}});
   }
@@ -33,20 +38,25 @@ absl::Status ParseMetrics(const std::string& path, Checkpoint* checkpoint) {
   HILOMOE_ASSIGN_OR_RETURN(const std::string text, ReadFile(path));
   try {
     const Json json = Json::parse(text);
-    checkpoint->metrics = json.at("metrics").get<std::map<std::string, double>>();
+    for (const auto& [name, value] : json.at("metrics").items()) checkpoint->metrics[name] = NumberOrNan(value);
     for (const Json& block : json.at("utilisation")) {
       auto& out = checkpoint->utilisation.emplace_back();
       out.set_block(block.at("block").get<uint32_t>());
       for (const Json& layer : block.at("layers")) {
         auto* to = out.add_layers();
-        for (const Json& share : layer.at("expert")) to->add_expert(share.get<float>());
-        to->set_entropy(layer.at("entropy").get<float>());
+        for (const Json& share : layer.at("expert")) to->add_expert(static_cast<float>(NumberOrNan(share)));
+        to->set_entropy(static_cast<float>(NumberOrNan(layer.at("entropy"))));
       }
     }
   } catch (const Json::exception& error) {
     return absl::DataLossError(absl::StrCat("'", path, "': ", error.what()));
   }
   return absl::OkStatus();
+}
+
+template <typename Id>
+bool AllDiffer(const std::vector<Id>& ids) {
+  return absl::flat_hash_set<Id>(ids.begin(), ids.end()).size() == ids.size();
 }
 
 }  // namespace
@@ -108,6 +118,15 @@ absl::StatusOr<std::vector<VocabularyIds>> ReadVocabularies(const std::string& p
       vocabularies[i].strings.emplace_back(bytes.begin() + begin, bytes.begin() + end);
       begin = end;
     }
+    if (begin != static_cast<int64_t>(bytes.size())) {
+      return absl::DataLossError(absl::StrCat("'", path, "': '", table.feature, ".ends' does not end with the bytes"));
+    }
+  }
+  // No look-up table can be built of ids that stand twice.
+  for (size_t i = 0; i < vocabularies.size(); ++i) {
+    if (AllDiffer(vocabularies[i].int64s) && AllDiffer(vocabularies[i].strings)) continue;
+    return absl::DataLossError(
+        absl::StrCat("'", path, "': an id of feature '", spec.tables()[i].feature, "' stands twice"));
   }
   return vocabularies;
 }
@@ -129,7 +148,8 @@ absl::Status WriteCheckpoint(const std::string& path, const Checkpoint& checkpoi
   }
   HILOMOE_RETURN_IF_ERROR(WriteSafetensors(staging + "/weights.safetensors", entries));
   HILOMOE_RETURN_IF_ERROR(WriteVocabularies(staging + "/vocabularies.safetensors", spec, checkpoint.vocabularies));
-  HILOMOE_RETURN_IF_ERROR(WriteFile(staging + "/metrics.json", MetricsJson(checkpoint).dump(2) + "\n"));
+  const std::string metrics = MetricsJson(checkpoint).dump(2, ' ', false, Json::error_handler_t::replace);
+  HILOMOE_RETURN_IF_ERROR(WriteFile(staging + "/metrics.json", metrics + "\n"));
   HILOMOE_RETURN_IF_ERROR(WriteFile(staging + "/samples.binpb", checkpoint.samples.SerializeAsString()));
   return directory.Commit();
 }
@@ -146,7 +166,8 @@ absl::StatusOr<Checkpoint> ReadCheckpoint(const std::string& path) {
   HILOMOE_ASSIGN_OR_RETURN(checkpoint.vocabularies, ReadVocabularies(path + "/vocabularies.safetensors", spec));
   HILOMOE_ASSIGN_OR_RETURN(const Safetensors weights, Safetensors::Read(path + "/weights.safetensors"));
   const TensorRegistry registry = TensorRegistry::ForTraining(spec, checkpoint.TableRows(spec));
-  checkpoint.weights.reserve(registry.size());
+  // A config may ask for more than any memory holds; the file must have it first.
+  if (registry.size() <= weights.bytes() / sizeof(float)) checkpoint.weights.reserve(registry.size());
   for (const TensorSpec& tensor : registry.tensors()) {
     HILOMOE_ASSIGN_OR_RETURN(const std::vector<float> values, weights.Floats(tensor.name, tensor.shape));
     checkpoint.weights.insert(checkpoint.weights.end(), values.begin(), values.end());

@@ -54,50 +54,62 @@ absl::Status SystemError(int error_number, std::string_view what, std::string_vi
   return absl::ErrnoToStatus(error_number, absl::StrCat(View(what), " '", View(path), "'"));
 }
 
-AtomicFile::AtomicFile(std::string path, std::string written_path, int fd)
-    : path_(std::move(path)), written_path_(std::move(written_path)), fd_(fd) {}
+AtomicFile::AtomicFile(std::string path, std::string target, std::string written_path, int fd)
+    : path_(std::move(path)), target_(std::move(target)), written_path_(std::move(written_path)), fd_(fd) {}
 
 AtomicFile::AtomicFile(AtomicFile&& other) noexcept
     : path_(std::move(other.path_)),
+      target_(std::move(other.target_)),
       written_path_(std::move(other.written_path_)),
       fd_(std::exchange(other.fd_, -1)),
       size_(other.size_),
-      buffer_(std::move(other.buffer_)) {}
+      buffer_(std::move(other.buffer_)),
+      failure_(std::move(other.failure_)) {}
 
 AtomicFile::~AtomicFile() {
   if (fd_ < 0) return;
   ::close(fd_);
-  if (written_path_ != path_) ::unlink(written_path_.c_str());
+  if (written_path_ != target_) ::unlink(written_path_.c_str());
 }
 
 absl::StatusOr<AtomicFile> AtomicFile::Create(std::string path) {
+  // The file that a link names is to be replaced, not the link.
+  std::string target = path;
+  std::error_code ignored;
+  if (std::filesystem::is_symlink(path, ignored)) {
+    const std::filesystem::path named = std::filesystem::canonical(path, ignored);
+    if (!named.empty()) target = named.string();
+  }
   struct stat info;
   const bool special = ::stat(path.c_str(), &info) == 0 && !S_ISREG(info.st_mode);
   if (special && S_ISDIR(info.st_mode)) return SystemError(EISDIR, "cannot write", path);
-  std::string written_path = special ? path : absl::StrCat(path, ".tmp.", ::getpid());
+  std::string written_path = special ? target : absl::StrCat(target, ".tmp.", ::getpid());
   const int flags = special ? O_WRONLY : O_WRONLY | O_CREAT | O_TRUNC;
   const int fd = ::open(written_path.c_str(), flags | O_CLOEXEC, 0644);
   if (fd < 0) return SystemError(errno, "cannot create", path);
-  return AtomicFile(std::move(path), std::move(written_path), fd);
+  return AtomicFile(std::move(path), std::move(target), std::move(written_path), fd);
 }
 
-absl::Status AtomicFile::Flush() {
-  absl::Status status = WriteAll(fd_, buffer_, path_);
-  buffer_.clear();
-  return status;
+absl::Status AtomicFile::Write(std::string_view bytes) {
+  if (failure_.ok()) failure_ = WriteAll(fd_, bytes, path_);
+  return failure_;
 }
 
 absl::Status AtomicFile::Append(std::string_view bytes) {
   size_ += bytes.size();
-  if (buffer_.size() + bytes.size() > kBufferBytes) HILOMOE_RETURN_IF_ERROR(Flush());
-  if (bytes.size() > kBufferBytes) return WriteAll(fd_, bytes, path_);
+  if (buffer_.size() + bytes.size() > kBufferBytes) {
+    HILOMOE_RETURN_IF_ERROR(Write(buffer_));
+    buffer_.clear();
+  }
+  if (bytes.size() > kBufferBytes) return Write(bytes);
   buffer_.append(bytes);
   return absl::OkStatus();
 }
 
 absl::Status AtomicFile::Commit() {
-  HILOMOE_RETURN_IF_ERROR(Flush());
-  const bool special = written_path_ == path_;
+  HILOMOE_RETURN_IF_ERROR(Write(buffer_));
+  buffer_.clear();
+  const bool special = written_path_ == target_;
   if (!special && ::fsync(fd_) != 0) return SystemError(errno, "cannot sync", path_);
   // Some file systems report a full disk only here.
   if (::close(std::exchange(fd_, -1)) != 0) {
@@ -106,12 +118,12 @@ absl::Status AtomicFile::Commit() {
     return SystemError(error, "cannot close", path_);
   }
   if (special) return absl::OkStatus();
-  if (::rename(written_path_.c_str(), path_.c_str()) != 0) {
+  if (::rename(written_path_.c_str(), target_.c_str()) != 0) {
     const int error = errno;
     ::unlink(written_path_.c_str());
     return SystemError(error, "cannot rename to", path_);
   }
-  return SyncPath(ParentOf(path_), O_RDONLY | O_DIRECTORY);
+  return SyncPath(ParentOf(target_), O_RDONLY | O_DIRECTORY);
 }
 
 AtomicDirectory::AtomicDirectory(std::string path, std::string staging_path)
@@ -130,12 +142,18 @@ absl::StatusOr<AtomicDirectory> AtomicDirectory::Create(std::string path) {
   std::string staging_path = absl::StrCat(path, ".tmp.", ::getpid());
   std::error_code error;
   std::filesystem::remove_all(staging_path, error);
-  std::filesystem::create_directories(staging_path, error);
+  if (!error) std::filesystem::create_directories(staging_path, error);
   if (error) return SystemError(error.value(), "cannot create directory", staging_path);
   return AtomicDirectory(std::move(path), std::move(staging_path));
 }
 
 absl::Status AtomicDirectory::Commit() {
+  std::error_code error;
+  for (std::filesystem::recursive_directory_iterator entry(staging_path_, error), end; !error && entry != end;
+       entry.increment(error)) {
+    HILOMOE_RETURN_IF_ERROR(SyncPath(entry->path().string(), O_RDONLY));
+  }
+  if (error) return SystemError(error.value(), "cannot list", staging_path_);
   HILOMOE_RETURN_IF_ERROR(SyncPath(staging_path_, O_RDONLY | O_DIRECTORY));
   if (::rename(staging_path_.c_str(), path_.c_str()) != 0) {
     // Only an empty directory can be replaced; exchange the two names, so that neither moment lacks a complete one.
@@ -179,7 +197,8 @@ FileBytes::~FileBytes() {
 }
 
 absl::StatusOr<FileBytes> FileBytes::Read(const std::string& path) {
-  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  // O_NONBLOCK: a pipe under that name must not hold us up until someone writes to it. Regular files ignore it.
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (fd < 0) return SystemError(errno, "cannot open", path);
   struct stat info;
   if (::fstat(fd, &info) != 0 || !S_ISREG(info.st_mode)) {
@@ -199,7 +218,8 @@ absl::StatusOr<FileBytes> FileBytes::Read(const std::string& path) {
     ::close(fd);
     return SystemError(error, "no memory for", path);
   }
-  ::madvise(memory, mapped, MADV_HUGEPAGE);
+  // Not for a small file: its first byte would cost zeroing all of a huge page.
+  if (size >= kHugePage) ::madvise(memory, mapped, MADV_HUGEPAGE);
   FileBytes bytes(static_cast<std::byte*>(memory), size, mapped);
   size_t done = 0;
   while (done < size) {

@@ -14,7 +14,8 @@ namespace hilomoe {
 
 // A file that appears under its name only when it is complete: written beside as `<path>.tmp.<pid>`, synced, renamed.
 // The destructor removes what was not committed. Writing to something that exists and is not a regular file
-// (/dev/stdout, /dev/full, a pipe) writes to it directly. Errors name the path and the system's reason. One thread.
+// (/dev/stdout, /dev/full, a pipe) writes to it directly; of a symbolic link, the file that it names is written. Errors
+// name the path and the system's reason; after one, every further call fails with it. One thread.
 class AtomicFile {
  public:
   static absl::StatusOr<AtomicFile> Create(std::string path);
@@ -29,14 +30,16 @@ class AtomicFile {
   const std::string& path() const { return path_; }
 
  private:
-  AtomicFile(std::string path, std::string written_path, int fd);
-  absl::Status Flush();
+  AtomicFile(std::string path, std::string target, std::string written_path, int fd);
+  absl::Status Write(std::string_view bytes);
 
-  std::string path_;
-  std::string written_path_;  // equal to path_ for devices and pipes
+  std::string path_;          // as given
+  std::string target_;        // links followed
+  std::string written_path_;  // equal to target_ for devices and pipes
   int fd_ = -1;
   uint64_t size_ = 0;
   std::string buffer_;
+  absl::Status failure_;  // of the first write that failed; what follows it must not be committed
 };
 
 // A directory that appears under its name only when it is complete. Files are created in staging_path(); Commit syncs

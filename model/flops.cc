@@ -25,7 +25,7 @@ Flops CountFlops(const ModelSpec& spec) {
     const BlockSpec& block = spec.blocks()[i];
     const uint64_t D = block.input, O = block.width, L = block.layers, K = block.experts;
     const uint64_t kept = block.top_k > 0 ? block.top_k : K;
-    const uint64_t in = 2 * D * (O + L * K);                               // base and A = x V^T
+    const uint64_t in = 2 * D * (O + L * K);                                        // base and A = x V^T
     const uint64_t rest = 2 * L * kept * O + (L > 0 ? L * (L - 1) * kept * K : 0);  // U and the routing chain
     flops.row += in + rest;
     flops.dense_row += 2 * D * O;

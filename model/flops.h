@@ -19,7 +19,7 @@ struct Flops {
 
 Flops CountFlops(const ModelSpec& spec);
 
-// "row 430,720 (dense 400,800, +7.5 %), per request 12,000, per candidate 418,720"
+// "row 430,720 (without experts 400,800, +7.5 %), compute-once: request 12,000, candidate 418,720"
 std::string FlopsText(const Flops& flops);
 
 }  // namespace hilomoe

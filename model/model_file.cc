@@ -1,6 +1,7 @@
 #include "model/model_file.h"
 
 #include <algorithm>
+#include <climits>
 #include <cstring>
 
 #include "absl/strings/str_cat.h"
@@ -150,7 +151,7 @@ absl::Status ModelFile::ParseHeader() {
   if (XXH3_64bits(header, preamble.header_bytes) != preamble.header_xxh3) {
     return absl::DataLossError("the header's checksum is wrong");
   }
-  if (!header_.ParseFromArray(header, static_cast<int>(preamble.header_bytes))) {
+  if (preamble.header_bytes > INT_MAX || !header_.ParseFromArray(header, static_cast<int>(preamble.header_bytes))) {
     return absl::DataLossError("the header cannot be parsed");
   }
   if (header_.file_bytes() != bytes_.size()) {
@@ -171,6 +172,7 @@ absl::Status ModelFile::ParseHeader() {
     }
     end = tensor.offset() + tensor.bytes();
   }
+  if (end != bytes_.size()) return absl::DataLossError("there are bytes behind the last tensor");
   HILOMOE_ASSIGN_OR_RETURN(spec_, ModelSpec::Create(header_.config()));
   return absl::OkStatus();
 }
@@ -199,6 +201,10 @@ absl::Status ModelFile::BindVocabularies() {
   for (size_t i = 0; i < spec_.tables().size(); ++i) {
     const TableSpec& table = spec_.tables()[i];
     const auto& entry = header_.vocabularies(static_cast<int>(i));
+    if (entry.feature() != table.feature) {
+      return absl::DataLossError(
+          absl::StrCat("vocabulary ", i, " is of feature '", entry.feature(), "', not of '", table.feature, "'"));
+    }
     const uint64_t fixed = table.hash_buckets + table.buckets;
     if (entry.rows() < kReservedRows || entry.rows() > UINT32_MAX ||
         (!table.has_vocabulary() && entry.rows() != fixed + kReservedRows)) {
@@ -217,11 +223,10 @@ absl::Status ModelFile::BindVocabularies() {
     if (bytes % sizeof(VocabularyBucket) != 0) {
       return absl::DataLossError(absl::StrCat("tensor '", name, "' is no array of buckets"));
     }
-    const auto buckets = absl::MakeConstSpan(reinterpret_cast<const VocabularyBucket*>(data),
-                                             bytes / sizeof(VocabularyBucket));
-    HILOMOE_ASSIGN_OR_RETURN(
-        const Vocabulary vocabulary,
-        Vocabulary::FromBuckets(buckets, entry.seed(), entry.max_probes(), table_rows_.back()));
+    const auto buckets =
+        absl::MakeConstSpan(reinterpret_cast<const VocabularyBucket*>(data), bytes / sizeof(VocabularyBucket));
+    HILOMOE_ASSIGN_OR_RETURN(const Vocabulary vocabulary,
+                             Vocabulary::FromBuckets(buckets, entry.seed(), entry.max_probes(), table_rows_.back()));
     vocabularies_.push_back(vocabulary);
   }
   return absl::OkStatus();

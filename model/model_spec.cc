@@ -1,11 +1,13 @@
 #include "model/model_spec.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "model/status_macros.h"
 #include "model/text_proto.h"
+#include "nlohmann/json.hpp"
 
 namespace hilomoe {
 namespace {
@@ -18,6 +20,16 @@ constexpr uint32_t kMaxLayers = 64;
 constexpr uint32_t kMaxStack = 4096;  // of all layers; the kernels keep a row's scores on the stack
 constexpr uint32_t kMaxTableRows = 1u << 30;
 
+// A JSON string is UTF-8, and the library checks it.
+bool IsUtf8(const std::string& text) {
+  try {
+    (void)nlohmann::json(text).dump();
+    return true;
+  } catch (const nlohmann::json::exception&) {
+    return false;
+  }
+}
+
 bool HasIds(const v1::Feature& feature) { return feature.kind() != v1::Feature::NUMERIC; }
 
 absl::Status CheckRange(std::string_view field, uint64_t value, uint64_t least, uint64_t most) {
@@ -29,9 +41,13 @@ absl::Status CheckDefault(const v1::Feature& feature) {
   if (!feature.has_default_value()) return absl::OkStatus();
   if (feature.required()) return FieldError("default_value", "a required feature is never absent; drop one of the two");
   const std::string& value = feature.default_value();
-  int64_t id = 0;
-  if (HasIds(feature) && feature.id_type() == v1::Feature::INT64 && !absl::SimpleAtoi(value, &id)) {
-    return FieldError("default_value", absl::StrCat("'", value, "' is not an INT64 id"));
+  if (HasIds(feature) && feature.id_type() == v1::Feature::INT64) {
+    for (const std::string_view cell : DefaultIds(feature.kind(), value)) {
+      int64_t id = 0;
+      if (!absl::SimpleAtoi(absl::string_view(cell.data(), cell.size()), &id)) {
+        return FieldError("default_value", absl::StrCat("'", std::string(cell), "' is not an INT64 id"));
+      }
+    }
   }
   float number = 0;
   if (!HasIds(feature) && (!absl::SimpleAtof(value, &number) || !std::isfinite(number))) {
@@ -63,7 +79,8 @@ absl::Status CheckIdFeature(const v1::Feature& feature) {
 }
 
 absl::Status CheckNumericFeature(const v1::Feature& feature) {
-  if (feature.id_type() != v1::Feature::ID_TYPE_UNSPECIFIED) return FieldError("id_type", "a NUMERIC feature has no ids");
+  if (feature.id_type() != v1::Feature::ID_TYPE_UNSPECIFIED)
+    return FieldError("id_type", "a NUMERIC feature has no ids");
   if (feature.has_share_embedding()) return FieldError("share_embedding", "a NUMERIC feature has no table to share");
   if (feature.has_vocabulary()) return FieldError("vocabulary", "a NUMERIC feature has no vocabulary");
   HILOMOE_RETURN_IF_ERROR(CheckRange("embedding_width", feature.embedding_width(), 0, kMaxWidth));
@@ -128,6 +145,7 @@ absl::StatusOr<ModelSpec> ModelSpec::Create(const v1::ModelConfig& config) {
 absl::Status ModelSpec::AddFeature(const v1::Feature& feature) {
   if (feature.name().empty()) return FieldError("name", "every feature needs a name");
   if (feature.name().find('\0') != std::string::npos) return FieldError("name", "holds a NUL byte");
+  if (!IsUtf8(feature.name())) return FieldError("name", "is not UTF-8; neither file headers nor requests can hold it");
   if (FindFeature(feature.name()) >= 0) return FieldError("name", absl::StrCat("'", feature.name(), "' stands twice"));
   if (feature.id() == 0) return FieldError("id", absl::StrCat("feature '", feature.name(), "' needs an id > 0"));
   if (FindFeature(feature.id()) >= 0) return FieldError("id", absl::StrCat(feature.id(), " stands twice"));
@@ -213,6 +231,17 @@ absl::Status ModelSpec::AddBlocks(const v1::Network& network) {
     input = block->width;
   }
   return absl::OkStatus();
+}
+
+std::vector<std::string_view> DefaultIds(v1::Feature::Kind kind, std::string_view value) {
+  if (kind == v1::Feature::CATEGORICAL) return value.empty() ? std::vector<std::string_view>{} : std::vector{value};
+  std::vector<std::string_view> ids;
+  while (!value.empty()) {
+    const std::string_view id = value.substr(0, value.find('^'));
+    if (!id.empty()) ids.push_back(id);
+    value.remove_prefix(std::min(value.size(), id.size() + 1));
+  }
+  return ids;
 }
 
 int ModelSpec::FindFeature(std::string_view name) const {

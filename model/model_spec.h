@@ -26,8 +26,8 @@ struct FeatureSpec {
   bool missing_indicator = false;
   std::optional<std::string> default_value;
   size_t max_length = 0;
-  size_t width = 0;   // of the embedding; 0: the number itself
-  int table = -1;     // index into tables(); -1: no table
+  size_t width = 0;  // of the embedding; 0: the number itself
+  int table = -1;    // index into tables(); -1: no table
   size_t input_offset = 0;
   size_t input_width = 0;  // width, or 1; plus 1 for the indicator
 
@@ -67,6 +67,10 @@ struct BlockSpec {
 
   size_t stack() const { return layers * experts; }  // rows of V and U of all layers
 };
+
+// The ids in the default_value of a feature of ids, read as a log's cell: one, or (BAG, SEQUENCE) any number with '^'
+// between them; what is empty is no id.
+std::vector<std::string_view> DefaultIds(v1::Feature::Kind kind, std::string_view value);
 
 class ModelSpec {
  public:

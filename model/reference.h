@@ -41,11 +41,21 @@ inline double TieGap(const Rounded& a, const Rounded& b) {
   return (a.value - b.value) / std::sqrt(a.variance + b.variance);
 }
 
+template <typename T>
+T Relu(const T& x) {
+  return RealPart(x) > 0 ? x : T(0.0);
+}
+// Where a rounding error may lift x above 0, the error passes.
+inline Rounded Relu(const Rounded& x) {
+  if (x.value > 0) return x;
+  return {0, x.value + x.Bound() > 0 ? x.variance : 0};
+}
+
 struct ReferenceOptions {
   bool experts = true;            // off: every block is its base alone
   bool batch_statistics = false;  // batch norm in training mode
   // What the output of (block, row, column) is multiplied by after the activation; null = 1.
-  std::function<double(size_t block, size_t row, size_t column)> dropout;
+  std::function<double(size_t block, size_t row, size_t column)> dropout = nullptr;
 };
 
 template <typename T>
@@ -98,8 +108,7 @@ double ReferenceScores(const std::vector<T>& z, size_t top_k, T* s) {
   const size_t K = z.size();
   std::vector<size_t> order(K);
   std::iota(order.begin(), order.end(), size_t{0});
-  std::stable_sort(order.begin(), order.end(),
-                   [&](size_t a, size_t b) { return RealPart(z[a]) > RealPart(z[b]); });
+  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return RealPart(z[a]) > RealPart(z[b]); });
   const size_t kept = top_k > 0 ? top_k : K;
   const double largest = RealPart(z[order[0]]);
   std::fill_n(s, K, T(0.0));
@@ -181,7 +190,7 @@ void ReferenceAfterBlock(const BlockSpec& block, const BlockTensors<const T>& te
     }
     for (size_t r = 0; r < B; ++r) {
       T& value = y[r * O + o];
-      if (block.relu && !(RealPart(value) > 0)) value = T(0.0);
+      if (block.relu) value = Relu(value);
       if (options.dropout) value *= T(options.dropout(b, r, o));
     }
   }
@@ -311,8 +320,8 @@ T ReferenceLoss(const ModelSpec& spec, const ModelTensors<const T>& tensors, con
     if (z.empty()) continue;
     const size_t K = block.experts, ld = block.stack();
     for (size_t l = 0; l < block.layers; ++l) {
-      loss += T(weights.load_balance) *
-              ReferenceLoadBalance(&z[l * K], &output.scores[b][l * K], ld, B, K, block.top_k);
+      loss +=
+          T(weights.load_balance) * ReferenceLoadBalance(&z[l * K], &output.scores[b][l * K], ld, B, K, block.top_k);
       loss += T(weights.router_z) * ReferenceRouterZ(&z[l * K], ld, B, K);
       loss += T(weights.diversity) * ReferenceDiversity(tensors.blocks[b].v + l * K * block.input, K, block.input);
     }

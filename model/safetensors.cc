@@ -1,6 +1,8 @@
 #include "model/safetensors.h"
 
+#include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -19,15 +21,30 @@ size_t ElementBytes(const std::string& dtype) {
   return dtype == "U8" ? 1 : 0;
 }
 
+// The library turns -1 and 1.5 into sizes without a word.
+bool IsSizes(const Json& json) {
+  return json.is_array() && std::all_of(json.begin(), json.end(), [](const Json& e) { return e.is_number_unsigned(); });
+}
+
+// Whether `extents` elements of `element_bytes` each are `bytes` bytes, without overflow.
+bool HasBytes(size_t element_bytes, const std::vector<size_t>& extents, size_t bytes) {
+  if (std::find(extents.begin(), extents.end(), 0) != extents.end()) return bytes == 0;
+  size_t product = element_bytes;
+  for (const size_t extent : extents) {
+    if (product > bytes / extent) return false;
+    product *= extent;
+  }
+  return product == bytes;
+}
+
 }  // namespace
 
 absl::Status WriteSafetensors(const std::string& path, const std::vector<SafetensorsEntry>& entries) {
   Json header = Json::object();
   size_t offset = 0;
   for (const SafetensorsEntry& entry : entries) {
-    header[entry.name] = {{"dtype", entry.dtype},
-                          {"shape", entry.shape},
-                          {"data_offsets", {offset, offset + entry.bytes.size()}}};
+    header[entry.name] = {
+        {"dtype", entry.dtype}, {"shape", entry.shape}, {"data_offsets", {offset, offset + entry.bytes.size()}}};
     offset += entry.bytes.size();
   }
   // A feature's name may hold any bytes; they must not stop the file from being written.
@@ -59,21 +76,20 @@ absl::Status Safetensors::Parse() {
   const size_t data = sizeof(length) + length;
   const Json header = Json::parse(text, text + length, nullptr, false);
   if (!header.is_object()) return absl::DataLossError("the header is not a JSON object");
+  const size_t available = bytes_.size() - data;
   try {
     for (const auto& [name, entry] : header.items()) {
       if (name == "__metadata__") continue;
+      if (!IsSizes(entry.at("shape")) || !IsSizes(entry.at("data_offsets")) || entry.at("data_offsets").size() != 2) {
+        return absl::DataLossError(absl::StrCat("tensor '", name, "' has no sound shape and data_offsets"));
+      }
       Tensor tensor{entry.at("dtype").get<std::string>(), entry.at("shape").get<std::vector<size_t>>(),
                     entry.at("data_offsets").at(0).get<size_t>(), entry.at("data_offsets").at(1).get<size_t>()};
-      const size_t available = bytes_.size() - data;
       if (tensor.begin > tensor.end || tensor.end > available) {
         return absl::DataLossError(absl::StrCat("tensor '", name, "' ends beyond the file"));
       }
-      size_t bytes = ElementBytes(tensor.dtype);
-      for (const size_t extent : tensor.shape) {
-        if (extent > 0 && bytes > available / extent) bytes = available + 1;
-        bytes *= extent;
-      }
-      if (ElementBytes(tensor.dtype) > 0 && bytes != tensor.end - tensor.begin) {
+      const size_t element_bytes = ElementBytes(tensor.dtype);
+      if (element_bytes > 0 && !HasBytes(element_bytes, tensor.shape, tensor.end - tensor.begin)) {
         return absl::DataLossError(absl::StrCat("tensor '", name, "' has not the bytes of its shape"));
       }
       tensor.begin += data;
@@ -83,6 +99,16 @@ absl::Status Safetensors::Parse() {
   } catch (const Json::exception& error) {
     return absl::DataLossError(error.what());
   }
+  // The format allows neither holes nor overlaps, so that every byte belongs to one tensor.
+  std::vector<std::pair<size_t, size_t>> places;
+  for (const auto& [name, tensor] : tensors_) places.emplace_back(tensor.begin, tensor.end);
+  std::sort(places.begin(), places.end());
+  size_t end = data;
+  for (const auto& [from, to] : places) {
+    if (from != end) return absl::DataLossError("tensors overlap or leave a hole");
+    end = to;
+  }
+  if (end != bytes_.size()) return absl::DataLossError("there are bytes behind the last tensor");
   return absl::OkStatus();
 }
 
@@ -90,7 +116,8 @@ template <typename T>
 absl::StatusOr<std::vector<T>> Safetensors::Values(const std::string& name, const std::string& dtype,
                                                    const std::vector<size_t>& shape) const {
   const auto found = tensors_.find(name);
-  if (found == tensors_.end()) return absl::NotFoundError(absl::StrCat("'", path_, "': tensor '", name, "' is missing"));
+  if (found == tensors_.end())
+    return absl::NotFoundError(absl::StrCat("'", path_, "': tensor '", name, "' is missing"));
   const Tensor& tensor = found->second;
   if (tensor.dtype != dtype || (!shape.empty() && tensor.shape != shape)) {
     return absl::InvalidArgumentError(absl::StrCat("'", path_, "': tensor '", name, "' is ", tensor.dtype, " [",
@@ -102,7 +129,8 @@ absl::StatusOr<std::vector<T>> Safetensors::Values(const std::string& name, cons
   return values;
 }
 
-absl::StatusOr<std::vector<float>> Safetensors::Floats(const std::string& name, const std::vector<size_t>& shape) const {
+absl::StatusOr<std::vector<float>> Safetensors::Floats(const std::string& name,
+                                                       const std::vector<size_t>& shape) const {
   return Values<float>(name, "F32", shape);
 }
 absl::StatusOr<std::vector<int64_t>> Safetensors::Int64s(const std::string& name) const {

@@ -33,7 +33,8 @@ SafetensorsEntry MakeEntry(std::string name, std::string dtype, std::vector<size
 // Atomic. Entries stand in the file in the order given.
 absl::Status WriteSafetensors(const std::string& path, const std::vector<SafetensorsEntry>& entries);
 
-// An opened file, held in memory. Sizes and offsets are checked when it is opened.
+// An opened file, held in memory. When it is opened, shapes, sizes and offsets are checked, and that the tensors fill
+// the file without holes or overlaps.
 class Safetensors {
  public:
   static absl::StatusOr<Safetensors> Read(const std::string& path);
@@ -47,6 +48,7 @@ class Safetensors {
   // Shape of a tensor; empty when it is not there.
   std::vector<size_t> Shape(const std::string& name) const;
   std::vector<std::string> Names() const;
+  size_t bytes() const { return bytes_.size(); }  // of the file
 
  private:
   struct Tensor {

@@ -5,8 +5,8 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 
-#define HILOMOE_RETURN_IF_ERROR(expression)                          \
-  do {                                                               \
+#define HILOMOE_RETURN_IF_ERROR(expression)                                 \
+  do {                                                                      \
     if (absl::Status _status = (expression); !_status.ok()) return _status; \
   } while (false)
 

@@ -35,14 +35,14 @@ struct TensorSpec {
 // Pointers to one block's tensors; a tensor that the block lacks is null.
 template <typename T>
 struct BlockTensors {
-  T* base_weight = nullptr;   // W0 [O, D]; V follows it directly, so that [W0; V] is one [O + L*K, D] matrix
-  T* v = nullptr;             // [L, K, D]
-  T* base_bias = nullptr;     // b [O]
-  T* u = nullptr;             // [L, K, O]
-  T* alpha = nullptr;         // [1]
-  T* tau = nullptr;           // [L]
-  T* c = nullptr;             // [L, K]
-  T* gamma = nullptr;         // [O], as are the next three
+  T* base_weight = nullptr;  // W0 [O, D]; V follows it directly, so that [W0; V] is one [O + L*K, D] matrix
+  T* v = nullptr;            // [L, K, D]
+  T* base_bias = nullptr;    // b [O]
+  T* u = nullptr;            // [L, K, O]
+  T* alpha = nullptr;        // [1]
+  T* tau = nullptr;          // [L]
+  T* c = nullptr;            // [L, K]
+  T* gamma = nullptr;        // [O], as are the next three
   T* beta = nullptr;
   T* running_mean = nullptr;
   T* running_variance = nullptr;

@@ -32,8 +32,7 @@ class FirstError : public google::protobuf::io::ErrorCollector {
 };
 
 // The line (from 1) of the deepest field of `path` that the text spells out; 0 when none does.
-int LineOf(const std::string& path, const google::protobuf::Descriptor* type,
-           const TextFormat::ParseInfoTree* tree) {
+int LineOf(const std::string& path, const google::protobuf::Descriptor* type, const TextFormat::ParseInfoTree* tree) {
   int line = 0;
   for (absl::string_view part : absl::StrSplit(path, '.')) {
     if (type == nullptr || tree == nullptr) break;
@@ -59,8 +58,8 @@ int LineOf(const std::string& path, const google::protobuf::Descriptor* type,
 
 absl::Status FieldError(std::string_view field, std::string_view message) {
   const absl::string_view name(field.data(), field.size());
-  absl::Status status = absl::InvalidArgumentError(
-      absl::StrCat(name, ": ", absl::string_view(message.data(), message.size())));
+  absl::Status status =
+      absl::InvalidArgumentError(absl::StrCat(name, ": ", absl::string_view(message.data(), message.size())));
   status.SetPayload(kFieldPayload, absl::Cord(name));
   return status;
 }

@@ -70,9 +70,8 @@ std::vector<Id> Keep(const absl::flat_hash_map<Id, uint64_t>& counts, const Tabl
   for (const auto& [id, count] : counts) {
     if (count >= table.min_count) kept.emplace_back(count, id);
   }
-  std::sort(kept.begin(), kept.end(), [](const auto& a, const auto& b) {
-    return a.first != b.first ? a.first > b.first : a.second < b.second;
-  });
+  std::sort(kept.begin(), kept.end(),
+            [](const auto& a, const auto& b) { return a.first != b.first ? a.first > b.first : a.second < b.second; });
   if (table.max_size > 0 && kept.size() > table.max_size) kept.resize(table.max_size);
   std::vector<Id> ids;
   ids.reserve(kept.size());
@@ -142,8 +141,8 @@ VocabularyTable BuildVocabularyTable(const VocabularyIds& ids) {
   const size_t buckets = static_cast<size_t>(places / VocabularyBucket::kPlaces) + 1;
   VocabularyTable table;
   for (uint64_t seed = 0;; ++seed) {
-    const bool distinct = ids.strings.empty() ? TryBuild(ids.int64s, buckets, seed, table)
-                                              : TryBuild(ids.strings, buckets, seed, table);
+    const bool distinct =
+        ids.strings.empty() ? TryBuild(ids.int64s, buckets, seed, table) : TryBuild(ids.strings, buckets, seed, table);
     if (distinct) return table;
   }
 }

@@ -4,7 +4,7 @@
 
 #include <algorithm>
 #include <exception>
-#include <unordered_map>
+#include <limits>
 #include <utility>
 #include <vector>
 
@@ -86,22 +86,31 @@ absl::StatusOr<std::unique_ptr<DenseProduct>> DenseProduct::Create(const float* 
 size_t DenseProduct::scratchpad_bytes() const { return state_->scratchpad_bytes; }
 
 struct DenseProduct::Executor::Arguments {
+  struct Call {
+    std::vector<dnnl::memory> memories;  // what `list` points to
+    std::vector<dnnl_exec_arg_t> list;   // the C interface's: the C++ one makes such a list in every call
+  };
   const State* state;
   dnnl::stream stream{Engine()};
-  std::vector<std::unordered_map<int, dnnl::memory>> maps;  // per variant; made here, so that Run allocates nothing
+  std::vector<Call> calls;  // per variant
+  float* y;
 };
 
 DenseProduct::Executor::Executor(const DenseProduct& product, const float* x, float* y, std::byte* scratchpad)
     : arguments_(std::make_unique<Arguments>()) {
   StayOnThisThread();
   arguments_->state = product.state_.get();
+  arguments_->y = y;
   for (const State::Variant& variant : product.state_->variants) {
-    arguments_->maps.push_back({
-        {DNNL_ARG_SRC, dnnl::memory(variant.x, Engine(), const_cast<float*>(x))},
-        {DNNL_ARG_WEIGHTS, variant.weight},
-        {DNNL_ARG_DST, dnnl::memory(variant.y, Engine(), y)},
-        {DNNL_ARG_SCRATCHPAD, dnnl::memory(variant.scratchpad, Engine(), scratchpad)},
-    });
+    Arguments::Call& call = arguments_->calls.emplace_back();
+    const auto add = [&call](int argument, dnnl::memory memory) {
+      call.list.push_back({argument, memory.get()});
+      call.memories.push_back(std::move(memory));
+    };
+    add(DNNL_ARG_SRC, dnnl::memory(variant.x, Engine(), const_cast<float*>(x)));
+    add(DNNL_ARG_WEIGHTS, variant.weight);
+    add(DNNL_ARG_DST, dnnl::memory(variant.y, Engine(), y));
+    add(DNNL_ARG_SCRATCHPAD, dnnl::memory(variant.scratchpad, Engine(), scratchpad));
   }
 }
 
@@ -112,12 +121,24 @@ void DenseProduct::Executor::Run(int rows) const {
   StayOnThisThread();
   int choice = 0;
   while (kRowCounts[choice] < rows) ++choice;
-  arguments_->state->variants[choice].primitive.execute(arguments_->stream, arguments_->maps[choice]);
+  const State::Variant& variant = arguments_->state->variants[choice];
+  const std::vector<dnnl_exec_arg_t>& list = arguments_->calls[choice].list;
+  const dnnl_status_t status = dnnl_primitive_execute(variant.primitive.get(), arguments_->stream.get(),
+                                                      static_cast<int>(list.size()), list.data());
+  if (status == dnnl_success) return;
+  // Out of memory, in all likelihood. The scores become NaN rather than those of the rows before.
+  std::fill_n(arguments_->y, variant.y.get_size() / sizeof(float), std::numeric_limits<float>::quiet_NaN());
 }
 
 void Gemm(Transpose transpose_a, Transpose transpose_b, size_t m, size_t n, size_t k, float alpha, const float* a,
           size_t lda, const float* b, size_t ldb, float beta, float* c, size_t ldc) {
   if (m == 0 || n == 0) return;
+  if (k == 0) {  // oneDNN would leave C as it is
+    for (size_t i = 0; i < m; ++i) {
+      for (size_t j = 0; j < n; ++j) c[i * ldc + j] = beta == 0 ? 0 : beta * c[i * ldc + j];
+    }
+    return;
+  }
   StayOnThisThread();
   const auto letter = [](Transpose transpose) { return transpose == Transpose::kYes ? 'T' : 'N'; };
   const auto size = [](size_t value) { return static_cast<dnnl_dim_t>(value); };

@@ -17,16 +17,16 @@ namespace hilomoe {
 namespace {
 
 uint64_t NowNs() {
-  return static_cast<uint64_t>(std::chrono::duration_cast<std::chrono::nanoseconds>(
-                                   std::chrono::steady_clock::now().time_since_epoch())
-                                   .count());
+  return static_cast<uint64_t>(
+      std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch())
+          .count());
 }
 
 }  // namespace
 
 // One block as it runs. The first block's product is split by scope, so that the context's half is computed once.
 struct BlockPlan {
-  int stacked = 0;  // O + L*K, the width of z = [y | a]
+  int stacked = 0;                          // O + L*K, the width of z = [y | a]
   std::unique_ptr<DenseProduct> context;    // of the first block, null when no feature is of the context
   std::unique_ptr<DenseProduct> candidate;  // null when every feature is of the context
   kernels::Routing routing;
@@ -48,19 +48,18 @@ struct Predictor::State {
 
 // All of it is sized for kTileRows rows.
 struct Workspace::Buffers {
-  std::vector<float> x;             // [rows, D]: context columns first
-  std::vector<float> context_x;     // [rows, D]: rows are used as x's when the batch is flat, else the first one only
-  std::vector<float> context_z;     // [rows, stacked] of the first block
+  std::vector<float> x;               // [rows, D]: context columns first
+  std::vector<float> context_x;       // [rows, D]: rows are used as x's when the batch is flat, else the first one only
+  std::vector<float> context_z;       // [rows, stacked] of the first block
   std::vector<std::vector<float>> z;  // per block [rows, stacked]: base output, then A
-  std::vector<float> gated;         // [rows, L*k] of top-k routing
-  std::vector<int32_t> kept;        // [rows, L*k]
-  std::vector<float> inverse_norm;  // [rows]
+  std::vector<float> gated;           // [rows, L*k] of top-k routing
+  std::vector<int32_t> kept;          // [rows, L*k]
+  std::vector<float> inverse_norm;    // [rows]
   std::vector<float> context_squared_norm;  // [rows]
   std::vector<std::byte> scratchpad;
-  std::vector<float> logits;  // of the whole request
   std::vector<DenseProduct::Executor> context;    // none or one
-  std::vector<DenseProduct::Executor> candidate;  // per block, less the first when `candidate_first` is false
-  bool has_candidate = true;
+  std::vector<DenseProduct::Executor> candidate;  // per block, less the first without has_candidate
+  bool has_candidate = true;                      // the first block has columns of the candidates
 
   const DenseProduct::Executor& block(size_t b) const { return candidate[b - (has_candidate ? 0 : 1)]; }
 };
@@ -113,8 +112,8 @@ absl::Status Predictor::State::Plan() {
     const int ldw = static_cast<int>(block.input);
     const int split = i == 0 ? static_cast<int>(spec.context_width()) : 0;
     if (split > 0) {
-      HILOMOE_ASSIGN_OR_RETURN(plan.context, DenseProduct::Create(tensors.stacked_weight, plan.stacked, split, ldw, ldx,
-                                                                  plan.stacked));
+      HILOMOE_ASSIGN_OR_RETURN(
+          plan.context, DenseProduct::Create(tensors.stacked_weight, plan.stacked, split, ldw, ldx, plan.stacked));
     }
     if (ldw > split) {
       HILOMOE_ASSIGN_OR_RETURN(plan.candidate, DenseProduct::Create(tensors.stacked_weight + split, plan.stacked,
@@ -247,7 +246,8 @@ void Predictor::Evaluate(const EncodedBatch& batch, Workspace* workspace, absl::
         k.add_experts_top_k(rows, O, kept, b.gated.data(), kept, b.kept.data(), kept, tensors.blocks[i].u, O, bias,
                             activation, z, plan.stacked);
       } else {
-        if (block.layers > 0) k.route_dense(plan.routing, rows, a, plan.stacked, inverse_norm, a, plan.stacked, nullptr, 0);
+        if (block.layers > 0)
+          k.route_dense(plan.routing, rows, a, plan.stacked, inverse_norm, a, plan.stacked, nullptr, 0);
         k.add_experts_dense(rows, O, static_cast<int>(block.stack()), a, plan.stacked, tensors.blocks[i].u, O, bias,
                             activation, z, plan.stacked);
       }
@@ -291,8 +291,11 @@ absl::Status Predictor::CheckGolden() const {
       return absl::DataLossError(absl::StrCat("golden request ", i, " has not one score a candidate"));
     }
     scores.resize(golden.num_candidates());
-    HILOMOE_RETURN_IF_ERROR(
-        Predict({golden.num_candidates(), context, candidates}, &workspace, absl::MakeSpan(scores)));
+    if (const absl::Status status =
+            Predict({golden.num_candidates(), context, candidates}, &workspace, absl::MakeSpan(scores));
+        !status.ok()) {
+      return absl::DataLossError(absl::StrCat("golden request ", i, " is refused: ", status.message()));
+    }
     for (size_t r = 0; r < scores.size(); ++r) {
       const double expected = golden.scores(static_cast<int>(r));
       if (!(std::fabs(scores[r] - expected) <= header.golden_tolerance())) {

@@ -11,15 +11,21 @@
 namespace hilomoe {
 namespace {
 
+// A small flat request must not become gigabytes: 2^26 ids are 256 MiB.
+constexpr size_t kMaxRepeated = size_t{1} << 26;
+
 absl::Status Bad(const FeatureSpec& feature, std::string_view problem) {
   return absl::InvalidArgumentError(
       absl::StrCat("feature '", feature.name, "': ", absl::string_view(problem.data(), problem.size())));
 }
 
 // Repeats a one-row feature until it has `rows` rows.
-void Repeat(size_t rows, EncodedFeature* out) {
+absl::Status Repeat(const FeatureSpec& feature, size_t rows, EncodedFeature* out) {
   if (!out->offsets.empty()) {
     const size_t length = out->offsets[1];
+    if (rows > kMaxRepeated / std::max<size_t>(length, 1)) {
+      return Bad(feature, absl::StrCat(length, " ids repeated for ", rows, " candidates; send the context as context"));
+    }
     out->rows.resize(length * rows);
     out->offsets.resize(rows + 1);
     for (size_t r = 1; r < rows; ++r) {
@@ -27,7 +33,7 @@ void Repeat(size_t rows, EncodedFeature* out) {
       out->offsets[r + 1] = static_cast<uint32_t>((r + 1) * length);
     }
     if (rows == 0) out->offsets.assign(1, 0);
-    return;
+    return absl::OkStatus();
   }
   const auto repeat = [rows](auto& values) {
     if (!values.empty()) values.resize(rows, values[0]);
@@ -35,6 +41,7 @@ void Repeat(size_t rows, EncodedFeature* out) {
   repeat(out->rows);
   repeat(out->values);
   repeat(out->missing);
+  return absl::OkStatus();
 }
 
 void Clear(EncodedFeature* out) {
@@ -53,33 +60,48 @@ RequestEncoder::RequestEncoder(const ModelSpec& spec, absl::Span<const Vocabular
     const FeatureSpec& feature = spec_.features()[f];
     by_id_.emplace_back(feature.id, static_cast<int>(f));
     by_name_.emplace_back(feature.name, static_cast<int>(f));
-
-    EncodedFeature& absent = absent_.emplace_back();
-    ColumnView column;
-    int64_t id = 0;
-    float number = 0;
-    const uint32_t length = feature.default_value.has_value() && !feature.default_value->empty() ? 1 : 0;
-    uint32_t bytes = 0;
-    column.row_lengths = absl::MakeConstSpan(&length, 1);
-    if (length > 0 && feature.is_numeric()) {
-      (void)absl::SimpleAtof(*feature.default_value, &number);  // checked by ModelSpec
-      column.numbers = absl::MakeConstSpan(&number, 1);
-    } else if (length > 0 && feature.id_type == v1::Feature::INT64) {
-      (void)absl::SimpleAtoi(*feature.default_value, &id);
-      column.ids = absl::MakeConstSpan(&id, 1);
-    } else if (length > 0) {
-      column.strings = *feature.default_value;
-      bytes = static_cast<uint32_t>(column.strings.size());
-      column.string_bytes = absl::MakeConstSpan(&bytes, 1);
-    }
-    if (feature.is_numeric()) {
-      (void)EncodeNumbers(column, static_cast<int>(f), 1, &absent, nullptr);
-    } else {
-      EncodeIds(column, static_cast<int>(f), 1, &absent, nullptr);
-    }
+    absent_.push_back(EncodeDefault(static_cast<int>(f)));
   }
   std::sort(by_id_.begin(), by_id_.end());
   std::sort(by_name_.begin(), by_name_.end());
+}
+
+EncodedFeature RequestEncoder::EncodeDefault(int f) const {
+  const FeatureSpec& feature = spec_.features()[f];
+  const std::string value = feature.default_value.value_or("");
+  std::vector<int64_t> ids;
+  std::string strings;
+  std::vector<uint32_t> string_bytes;
+  std::vector<float> numbers;
+  // ModelSpec has checked the texts.
+  if (feature.is_numeric()) {
+    if (float number = 0; absl::SimpleAtof(value, &number)) numbers.push_back(number);
+  } else {
+    for (const std::string_view text : DefaultIds(feature.kind, value)) {
+      int64_t id = 0;
+      if (feature.id_type == v1::Feature::STRING) {
+        strings.append(text);
+        string_bytes.push_back(static_cast<uint32_t>(text.size()));
+      } else if (absl::SimpleAtoi(absl::string_view(text.data(), text.size()), &id)) {
+        ids.push_back(id);
+      }
+    }
+  }
+  const uint32_t length = static_cast<uint32_t>(ids.size() + string_bytes.size() + numbers.size());
+  ColumnView column;
+  column.ids = ids;
+  column.strings = strings;
+  column.string_bytes = string_bytes;
+  column.numbers = numbers;
+  column.row_lengths = absl::MakeConstSpan(&length, 1);
+  EncodedFeature encoded;
+  if (feature.is_numeric()) {
+    // Fails where the transform overflows; the row then stays empty, which Encode refuses.
+    (void)EncodeNumbers(column, f, 1, &encoded, nullptr);
+  } else {
+    EncodeIds(column, f, 1, &encoded, nullptr);
+  }
+  return encoded;
 }
 
 int RequestEncoder::FindFeature(const ColumnView& column) const {
@@ -222,13 +244,16 @@ absl::Status RequestEncoder::EncodeColumn(const ColumnView& column, int f, size_
   return absl::OkStatus();
 }
 
-void RequestEncoder::FillAbsent(int f, size_t rows, EncodedFeature* out) const {
+absl::Status RequestEncoder::FillAbsent(int f, size_t rows, EncodedFeature* out) const {
   const EncodedFeature& row = absent_[f];
+  if (spec_.features()[f].is_number() && row.values.empty()) {
+    return Bad(spec_.features()[f], "is absent, and its default_value is out of the transform's range");
+  }
   out->rows = row.rows;
   out->offsets = row.offsets;
   out->values = row.values;
   out->missing = row.missing;
-  Repeat(rows, out);
+  return Repeat(spec_.features()[f], rows, out);
 }
 
 absl::Status RequestEncoder::Encode(const RequestView& request, EncodedBatch* batch, EncodeCounts* counts) const {
@@ -267,7 +292,9 @@ absl::Status RequestEncoder::Encode(const RequestView& request, EncodedBatch* ba
     if (!feature.is_context()) return Bad(feature, "belongs to the candidates, not to the context");
     if (encoded(f)) return Bad(feature, "stands twice in the request");
     HILOMOE_RETURN_IF_ERROR(EncodeColumn(column, f, 1, &batch->features[f], counts));
-    if (batch->context_rows != 1) Repeat(batch->context_rows, &batch->features[f]);
+    if (batch->context_rows != 1) {
+      HILOMOE_RETURN_IF_ERROR(Repeat(feature, batch->context_rows, &batch->features[f]));
+    }
   }
   for (size_t i = 0; i < n; ++i) {
     const int f = static_cast<int>(i);
@@ -275,7 +302,7 @@ absl::Status RequestEncoder::Encode(const RequestView& request, EncodedBatch* ba
     const size_t rows = feature.is_context() ? batch->context_rows : batch->candidate_rows;
     if (rows == 0 || encoded(f)) continue;
     if (feature.required) return Bad(feature, "is required and absent");
-    FillAbsent(f, rows, &batch->features[i]);
+    HILOMOE_RETURN_IF_ERROR(FillAbsent(f, rows, &batch->features[i]));
     if (counts != nullptr) counts->missing[i] += rows;
   }
   return absl::OkStatus();

@@ -39,6 +39,8 @@ class RequestEncoder {
   absl::Status Encode(const RequestView& request, EncodedBatch* batch, EncodeCounts* counts) const;
 
  private:
+  // What a request without the feature gets, one row.
+  EncodedFeature EncodeDefault(int feature) const;
   // Index of the column's feature; -1 when the model does not know it.
   int FindFeature(const ColumnView& column) const;
   absl::Status EncodeColumn(const ColumnView& column, int feature, size_t rows, EncodedFeature* out,
@@ -47,16 +49,16 @@ class RequestEncoder {
   void EncodeIds(const ColumnView& column, int feature, size_t rows, EncodedFeature* out, EncodeCounts* counts) const;
   absl::Status EncodeNumbers(const ColumnView& column, int feature, size_t rows, EncodedFeature* out,
                              EncodeCounts* counts) const;
-  void FillAbsent(int feature, size_t rows, EncodedFeature* out) const;
+  absl::Status FillAbsent(int feature, size_t rows, EncodedFeature* out) const;
   float Transform(int feature, float number) const;
   uint32_t Bucket(int feature, float number) const;
 
   const ModelSpec& spec_;
   absl::Span<const Vocabulary> vocabularies_;
   FeatureTensors<const float> numeric_;
-  std::vector<std::pair<uint32_t, int>> by_id_;             // sorted
-  std::vector<std::pair<std::string_view, int>> by_name_;   // sorted
-  std::vector<EncodedFeature> absent_;                      // one row per feature
+  std::vector<std::pair<uint32_t, int>> by_id_;            // sorted
+  std::vector<std::pair<std::string_view, int>> by_name_;  // sorted
+  std::vector<EncodedFeature> absent_;                     // one row per feature
 };
 
 }  // namespace hilomoe

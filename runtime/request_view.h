@@ -14,10 +14,10 @@ namespace hilomoe {
 // The values of one feature for n rows; semantics as message Column of column.proto. Views must outlive the call they
 // are passed to.
 struct ColumnView {
-  uint32_t feature_id = 0;       // 0: see `feature`
+  uint32_t feature_id = 0;  // 0: see `feature`
   std::string_view feature;
   absl::Span<const int64_t> ids;
-  std::string_view strings;      // all values, one after another
+  std::string_view strings;  // all values, one after another
   absl::Span<const uint32_t> string_bytes;
   absl::Span<const float> numbers;
   absl::Span<const uint32_t> row_lengths;

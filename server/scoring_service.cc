@@ -150,7 +150,7 @@ class ScoringService::ScoreMethod : public AsyncMethod {
     absl::StatusOr<std::shared_ptr<const ServedModel>> model = local->models.Get().Find(head.model, head.version);
     if (!model.ok()) return model.status();
     call->model = *std::move(model);
-    if (false) {
+    if (head.num_candidates > max_candidates_) {
       return absl::InvalidArgumentError(absl::StrCat("num_candidates: ", head.num_candidates, " is more than ",
                                                      max_candidates_, " (max_candidates); split the request"));
     }

@@ -37,9 +37,8 @@ std::string CommandsHelp(const std::string& program, absl::Span<const Command> c
 }
 
 std::string CommandHelp(const std::string& program, const Command& command) {
-  std::string help = absl::StrCat("Usage: ", program, command.name.empty() ? "" : " ", View(command.name),
-                                  " ", View(command.usage), "\n\n",
-                                  View(command.summary), "\n\n");
+  std::string help = absl::StrCat("Usage: ", program, command.name.empty() ? "" : " ", View(command.name), " ",
+                                  View(command.usage), "\n\n", View(command.summary), "\n\n");
   std::vector<std::string> lines;
   for (const auto& [name, flag] : absl::GetAllFlags()) {
     if (!Takes(command, *flag)) continue;

@@ -102,8 +102,8 @@ absl::StatusOr<ConvertReport> Convert(const ConvertOptions& options) {
 
   const TensorRegistry training = TensorRegistry::ForTraining(spec, contents.table_rows);
   const TensorRegistry serving = TensorRegistry::ForServing(spec, contents.table_rows);
-  if (const auto bad = std::find_if(checkpoint.weights.begin(), checkpoint.weights.end(),
-                                    [](float w) { return !std::isfinite(w); });
+  if (const auto bad =
+          std::find_if(checkpoint.weights.begin(), checkpoint.weights.end(), [](float w) { return !std::isfinite(w); });
       bad != checkpoint.weights.end()) {
     return absl::InvalidArgumentError(absl::StrCat("'", options.checkpoint, "' holds a weight that is not finite"));
   }
@@ -118,9 +118,9 @@ absl::StatusOr<ConvertReport> Convert(const ConvertOptions& options) {
       continue;
     }
     tables[i] = BuildVocabularyTable(contents.vocabularies[i]);
-    HILOMOE_ASSIGN_OR_RETURN(const Vocabulary vocabulary,
-                             Vocabulary::FromBuckets(tables[i].buckets, tables[i].seed, tables[i].max_probes,
-                                                     contents.table_rows[i]));
+    HILOMOE_ASSIGN_OR_RETURN(
+        const Vocabulary vocabulary,
+        Vocabulary::FromBuckets(tables[i].buckets, tables[i].seed, tables[i].max_probes, contents.table_rows[i]));
     vocabularies.push_back(vocabulary);
   }
   const auto numeric = training.Bind<const float>(spec, checkpoint.weights.data()).features;
@@ -147,13 +147,13 @@ absl::StatusOr<ConvertReport> Convert(const ConvertOptions& options) {
 
 std::string ReportText(const ConvertReport& report) {
   const auto mib = [](uint64_t bytes) { return absl::StrFormat("%.2f MiB", static_cast<double>(bytes) / (1 << 20)); };
-  return absl::StrCat(
-      "size: ", mib(report.file_bytes), " (embeddings ", mib(report.embedding_bytes), ", vocabularies ",
-      mib(report.vocabulary_bytes), ", dense ", mib(report.dense_bytes), ")\nFLOPs: ", FlopsText(report.flops),
-      "\ngolden rows: ", report.golden_rows, " (", report.skipped_rows,
-      " left out, too close to a top-k tie); largest deviation from the reference ",
-      absl::StrFormat("%.2e, bound %.2e, with %s kernels\n", report.deviation, report.tolerance,
-                      report.instruction_set));
+  return absl::StrCat("size: ", mib(report.file_bytes), " (embeddings ", mib(report.embedding_bytes), ", vocabularies ",
+                      mib(report.vocabulary_bytes), ", dense ", mib(report.dense_bytes),
+                      ")\nFLOPs: ", FlopsText(report.flops), "\ngolden rows: ", report.golden_rows, " (",
+                      report.skipped_rows,
+                      " left out, too close to a top-k tie); largest deviation from the reference ",
+                      absl::StrFormat("%.2e, bound %.2e, with %s kernels\n", report.deviation, report.tolerance,
+                                      report.instruction_set));
 }
 
 }  // namespace hilomoe

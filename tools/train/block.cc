@@ -26,8 +26,7 @@ TrainBlock<T>::TrainBlock(const BlockSpec& block, Parallel& parallel)
       thread_gradients_(static_cast<size_t>(parallel.threads())) {}
 
 template <typename T>
-void TrainBlock<T>::Forward(const BlockTensors<const T>& tensors, const BlockMode& mode, const T* x, size_t B,
-                            T* gap) {
+void TrainBlock<T>::Forward(const BlockTensors<const T>& tensors, const BlockMode& mode, const T* x, size_t B, T* gap) {
   mode_ = mode;
   x_ = x;
   B_ = B;
@@ -190,8 +189,8 @@ RoutingLossGradient TrainBlock<T>::LossGradient(const LossWeights& weights) cons
   const double rows = static_cast<double>(B_), K = static_cast<double>(block_.experts);
   out.z_scale = 2 * weights.router_z / rows;
   for (size_t i = 0; i < block_.stack(); ++i) {
-    const double f = block_.top_k > 0 ? sums_.kept[i] / (rows * static_cast<double>(block_.top_k))
-                                      : 2 * sums_.probability[i] / rows;
+    const double f =
+        block_.top_k > 0 ? sums_.kept[i] / (rows * static_cast<double>(block_.top_k)) : 2 * sums_.probability[i] / rows;
     out.g.push_back(weights.load_balance * K * f / rows);
   }
   return out;

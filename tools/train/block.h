@@ -23,10 +23,10 @@ struct BlockMode {
 
 // What Backward must compute besides the gradient of the experts' and the routing's tensors.
 struct BlockBackwardMode {
-  bool backbone = true;     // gradients of base and batch norm
-  bool experts = true;      // gradients of V, U and the routing
-  bool input = true;        // gradient of x
-  LossWeights losses;       // of the routing; embedding_l2 is not used
+  bool backbone = true;  // gradients of base and batch norm
+  bool experts = true;   // gradients of V, U and the routing
+  bool input = true;     // gradient of x
+  LossWeights losses;    // of the routing; embedding_l2 is not used
 };
 
 // Keeps a batch's activations between Forward and Backward. T is float or double.
@@ -64,10 +64,10 @@ class TrainBlock {
   BlockMode mode_;
   const T* x_ = nullptr;
   size_t B_ = 0;
-  std::vector<T> z_;                    // [B, O + L*K]: base output (then y), A
-  std::vector<T> nu_, raw_, s_, gated_; // [B], [B, L*K] each
-  std::vector<T> gram_;                 // [L*K, L*K]
-  std::vector<T> output_;               // [B, O]
+  std::vector<T> z_;                                    // [B, O + L*K]: base output (then y), A
+  std::vector<T> nu_, raw_, s_, gated_;                 // [B], [B, L*K] each
+  std::vector<T> gram_;                                 // [L*K, L*K]
+  std::vector<T> output_;                               // [B, O]
   std::vector<T> mean_, inverse_deviation_, variance_;  // [O]
   std::vector<T> dz_, ds_, dnu_;
   RoutingSums sums_;

@@ -155,11 +155,13 @@ void Append(const EncodedBatch& batch, EncodedBatch* all) {
 
 void SelectRows(const Dataset& dataset, absl::Span<const uint32_t> indices, EncodedBatch* batch,
                 std::vector<float>* labels) {
-  Select(dataset, indices.size(), [&](size_t i) { return indices[i]; }, batch, labels);
+  Select(
+      dataset, indices.size(), [&](size_t i) { return indices[i]; }, batch, labels);
 }
 
 void SelectRange(const Dataset& dataset, size_t begin, size_t end, EncodedBatch* batch, std::vector<float>* labels) {
-  Select(dataset, end - begin, [&](size_t i) { return begin + i; }, batch, labels);
+  Select(
+      dataset, end - begin, [&](size_t i) { return begin + i; }, batch, labels);
 }
 
 absl::StatusOr<LogStatistics> MeasureLog(const std::vector<std::string>& paths, const ModelSpec& spec,
@@ -175,8 +177,8 @@ absl::StatusOr<LogStatistics> MeasureLog(const std::vector<std::string>& paths, 
   LogChunk chunk;
   while (true) {
     // The first chunk is short, so that a small log, too, gives samples.
-    HILOMOE_ASSIGN_OR_RETURN(const bool more, log.Next(out.rows < kChunkRows ? kChunkRows / kSampleRows : kChunkRows,
-                                                       &chunk));
+    HILOMOE_ASSIGN_OR_RETURN(const bool more,
+                             log.Next(out.rows < kChunkRows ? kChunkRows / kSampleRows : kChunkRows, &chunk));
     if (!more) break;
     sampler.Offer(chunk);
     for (size_t f = 0; f < spec.features().size(); ++f) {
@@ -201,11 +203,10 @@ absl::StatusOr<LogStatistics> MeasureLog(const std::vector<std::string>& paths, 
     if (feature.is_numeric() && feature.transform == v1::Numeric::STANDARDISE) standardise = numbers[f].Standardise();
   }
   out.samples = sampler.Take();
-  progress.Finish(absl::StrCat(absl::StrJoin(out.vocabularies, " + ",
-                                             [](std::string* text, const VocabularyIds& ids) {
-                                               absl::StrAppend(text, ids.size());
-                                             }),
-                               " ids"));
+  progress.Finish(absl::StrCat(
+      absl::StrJoin(out.vocabularies, " + ",
+                    [](std::string* text, const VocabularyIds& ids) { absl::StrAppend(text, ids.size()); }),
+      " ids"));
   return out;
 }
 

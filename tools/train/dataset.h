@@ -36,10 +36,10 @@ void SelectRange(const Dataset& dataset, size_t begin, size_t end, EncodedBatch*
 
 // Vocabularies and numeric statistics of a training log.
 struct LogStatistics {
-  std::vector<VocabularyIds> vocabularies;       // per table
-  std::vector<std::vector<float>> standardise;   // per feature: {mean, 1 / deviation}, or empty
-  std::vector<std::vector<float>> boundaries;    // per feature: quantiles, or empty
-  v1::GoldenRequest samples;                     // some rows, spread over the log, without scores
+  std::vector<VocabularyIds> vocabularies;      // per table
+  std::vector<std::vector<float>> standardise;  // per feature: {mean, 1 / deviation}, or empty
+  std::vector<std::vector<float>> boundaries;   // per feature: quantiles, or empty
+  v1::GoldenRequest samples;                    // some rows, spread over the log, without scores
   size_t rows = 0;
 };
 absl::StatusOr<LogStatistics> MeasureLog(const std::vector<std::string>& paths, const ModelSpec& spec,

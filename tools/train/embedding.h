@@ -33,7 +33,8 @@ class Embedding {
 
   // x [B, D], overwritten.
   void Forward(const FeatureTensors<const T>& tensors, const EncodedBatch& batch, T* x);
-  // Of flat rows (context_rows = candidate_rows): dx [B, D] -> table_gradients() (which start anew) and `gradients` of the numeric vectors (added to).
+  // Of flat rows (context_rows = candidate_rows): dx [B, D] -> table_gradients() (which start anew) and `gradients` of
+  // the numeric vectors (added to).
   void Backward(const EncodedBatch& batch, const T* dx, const FeatureTensors<T>& gradients);
 
   std::vector<TableGradient<T>>& table_gradients() { return table_gradients_; }

@@ -12,8 +12,8 @@ namespace hilomoe {
 struct EvaluateOptions {
   std::string checkpoint;
   std::vector<std::string> logs;
-  std::string output;  // may be empty: metrics only
-  std::string report;  // JSON file for the metrics; may be empty
+  std::string output;     // may be empty: metrics only
+  std::string report;     // JSON file for the metrics; may be empty
   bool tie_gaps = false;  // a second column: how far the row's routing is from a top-k tie, in logits
   int threads = 0;
 };

@@ -99,7 +99,8 @@ void CalibrateRouting(const ModelSpec& spec, const TensorRegistry& registry, con
       const float* x = network.block_input(b);
       for (size_t r = 0; r < B; ++r) {
         double squared = 0;
-        for (size_t d = 0; d < block.input; ++d) squared += static_cast<double>(x[r * block.input + d]) * x[r * block.input + d];
+        for (size_t d = 0; d < block.input; ++d)
+          squared += static_cast<double>(x[r * block.input + d]) * x[r * block.input + d];
         sum += std::sqrt(squared);
       }
       t.alpha[0] = sum > 0 ? static_cast<float>(static_cast<double>(B) / sum) : 1;

@@ -27,8 +27,8 @@ struct LogChunk {
 
 struct LogChunksOptions {
   std::string label;
-  std::string group_by;           // empty: no groups
-  bool all_columns = true;        // every feature and the label must be there; else only required features
+  std::string group_by;     // empty: no groups
+  bool all_columns = true;  // every feature and the label must be there; else only required features
 };
 
 // Reads several logs one after another. One thread.

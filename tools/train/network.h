@@ -34,7 +34,7 @@ struct BackwardMode {
   bool backbone = true;
   bool experts = true;  // V, U and routing
   bool head = true;
-  LossWeights losses;   // embedding_l2 is the optimizer's
+  LossWeights losses;  // embedding_l2 is the optimizer's
 };
 
 // Activations of one batch at a time. T is float, or double for proving the gradients. Deterministic for a number of

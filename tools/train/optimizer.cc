@@ -19,7 +19,8 @@ void Adam::UpdateOne(const Update& update, float gradient, size_t i, float* weig
   const float g = gradient * update.scale;
   m_[i] += (1 - config_.beta1()) * (g - m_[i]);
   v_[i] += (1 - config_.beta2()) * (g * g - v_[i]);
-  weights[i] -= update.rate * (m_[i] * update.correction1) / (std::sqrt(v_[i] * update.correction2) + config_.epsilon());
+  weights[i] -=
+      update.rate * (m_[i] * update.correction1) / (std::sqrt(v_[i] * update.correction2) + config_.epsilon());
 }
 
 // Thread t's rows: those of its part when touched; with DENSE also every untouched row of the part.

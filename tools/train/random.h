@@ -52,7 +52,8 @@ inline std::vector<uint32_t> RandomOrder(size_t n, Random random) {
   return order;
 }
 
-// Which outputs of a block a training step drops. A rate is rounded to 1/65536; what is kept is scaled by 1 / (1 - rate).
+// Which outputs of a block a training step drops. A rate is rounded to 1/65536; what is kept is scaled by 1 / (1 -
+// rate).
 class DropoutMask {
  public:
   DropoutMask() = default;

@@ -130,8 +130,7 @@ void RouteForward(const BlockSpec& block, const BlockTensors<const T>& tensors, 
 template <typename T>
 void RouteBackward(const BlockSpec& block, const BlockTensors<const T>& tensors, const T* gram, size_t begin,
                    size_t end, const T* a, size_t lda, const T* nu, const T* raw, const T* s,
-                   const RoutingLossGradient& loss, T* ds, T* da, size_t ldda, T* dnu,
-                   RoutingGradients<T>* gradients) {
+                   const RoutingLossGradient& loss, T* ds, T* da, size_t ldda, T* dnu, RoutingGradients<T>* gradients) {
   const size_t L = block.layers, K = block.experts, n = block.stack();
   const T alpha = tensors.alpha[0];
   const T ln_K = std::log(static_cast<T>(K));
@@ -189,15 +188,15 @@ void GramBackward(const BlockSpec& block, const T* v, const T* gram_gradient, T*
   }
 }
 
-#define HILOMOE_INSTANTIATE(T)                                                                                        \
-  template struct RoutingGradients<T>;                                                                                \
-  template void ComputeGram(const BlockSpec&, const T*, T*);                                                          \
-  template T KeptSoftmax(const T*, size_t, size_t, T*);                                                               \
-  template void RouteForward(const BlockSpec&, const BlockTensors<const T>&, const T*, size_t, size_t, const T*,      \
-                             size_t, const T*, T*, T*, T*, RoutingSums*);                                             \
-  template void RouteBackward(const BlockSpec&, const BlockTensors<const T>&, const T*, size_t, size_t, const T*,     \
-                              size_t, const T*, const T*, const T*, const RoutingLossGradient&, T*, T*, size_t, T*,   \
-                              RoutingGradients<T>*);                                                                  \
+#define HILOMOE_INSTANTIATE(T)                                                                                      \
+  template struct RoutingGradients<T>;                                                                              \
+  template void ComputeGram(const BlockSpec&, const T*, T*);                                                        \
+  template T KeptSoftmax(const T*, size_t, size_t, T*);                                                             \
+  template void RouteForward(const BlockSpec&, const BlockTensors<const T>&, const T*, size_t, size_t, const T*,    \
+                             size_t, const T*, T*, T*, T*, RoutingSums*);                                           \
+  template void RouteBackward(const BlockSpec&, const BlockTensors<const T>&, const T*, size_t, size_t, const T*,   \
+                              size_t, const T*, const T*, const T*, const RoutingLossGradient&, T*, T*, size_t, T*, \
+                              RoutingGradients<T>*);                                                                \
   template void GramBackward(const BlockSpec&, const T*, const T*, T*)
 
 HILOMOE_INSTANTIATE(float);

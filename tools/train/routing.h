@@ -64,8 +64,8 @@ struct RoutingLossGradient {
   double z_scale = 0;
 };
 
-// Rows [begin, end). On entry ds = the gradient of s through the experts' outputs; it is overwritten. da [B, L*K] (ldda)
-// is added to. dnu [B], the gradient of nu, is overwritten. `gradients` is added to.
+// Rows [begin, end). On entry ds = the gradient of s through the experts' outputs; it is overwritten. da [B, L*K]
+// (ldda) is added to. dnu [B], the gradient of nu, is overwritten. `gradients` is added to.
 template <typename T>
 void RouteBackward(const BlockSpec& block, const BlockTensors<const T>& tensors, const T* gram, size_t begin,
                    size_t end, const T* a, size_t lda, const T* nu, const T* raw, const T* s,

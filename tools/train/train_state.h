@@ -19,7 +19,7 @@ struct TrainState {
   uint64_t batch = 0;
   uint64_t total_steps = 0;  // of all stages; keys the dropout
   // Of the stage.
-  bool started = false;        // its starting metric was measured
+  bool started = false;  // its starting metric was measured
   uint64_t optimizer_steps = 0;
   uint64_t evaluations_without_improvement = 0;
   double rate_factor = 1;

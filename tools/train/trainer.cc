@@ -146,8 +146,8 @@ absl::Status Trainer::Prepare() {
     adam_->m() = std::move(state_.m);
     adam_->v() = std::move(state_.v);
     adam_->steps() = state_.optimizer_steps;
-    HILOMOE_ASSIGN_OR_RETURN(best_evaluation_, Evaluate(spec_, Tensors(state_.best_weights), valid_, stage().experts(),
-                                                        *network_));
+    HILOMOE_ASSIGN_OR_RETURN(best_evaluation_,
+                             Evaluate(spec_, Tensors(state_.best_weights), valid_, stage().experts(), *network_));
   }
   gradients_.assign(registry_->size(), 0);
   std::fprintf(stderr, "%zu training rows (%.2f %% positive), %zu validation rows, %d threads\n", train_.size(),
@@ -157,9 +157,8 @@ absl::Status Trainer::Prepare() {
 }
 
 absl::Status Trainer::StartStage() {
-  const bool any_calibrated = std::any_of(spec_.blocks().begin(), spec_.blocks().end(), [](const BlockSpec& block) {
-    return block.layers > 0 && block.calibrated;
-  });
+  const bool any_calibrated = std::any_of(spec_.blocks().begin(), spec_.blocks().end(),
+                                          [](const BlockSpec& block) { return block.layers > 0 && block.calibrated; });
   if (stage().experts() && any_calibrated && !state_.calibrated) {
     const size_t rows = std::min(train_.size(), kCalibrationRows);
     std::vector<uint32_t> sample = RandomOrder(train_.size(), Random(config_.seed(), 0xCA11B));
@@ -194,9 +193,8 @@ absl::Status Trainer::Step() {
     order_key_ = key;
   }
   if (progress_ == nullptr) {
-    progress_ = std::make_unique<ProgressBar>(
-        ProgressBar::Options{.label = absl::StrCat(stage.name(), " epoch ", state_.epoch + 1),
-                             .total = static_cast<int64_t>(n)});
+    progress_ = std::make_unique<ProgressBar>(ProgressBar::Options{
+        .label = absl::StrCat(stage.name(), " epoch ", state_.epoch + 1), .total = static_cast<int64_t>(n)});
   }
   const size_t begin = state_.batch * size, end = std::min(n, begin + size);
   SelectRows(train_, absl::MakeConstSpan(order_).subspan(begin, end - begin), &batch_, &labels_);
@@ -205,16 +203,15 @@ absl::Status Trainer::Step() {
   const GroupRates rates = StageRates(stage, state_.rate_factor);
   const auto trains = [&](TensorGroup group) { return rates[static_cast<size_t>(group)] > 0; };
   const v1::Losses& losses = config_.losses();
-  const double ramp = losses.ramp_steps() == 0
-                          ? 1
-                          : std::min(1.0, static_cast<double>(adam_->steps()) / losses.ramp_steps());
-  const BackwardMode backward{
-      .embedding = trains(TensorGroup::kEmbedding),
-      .backbone = trains(TensorGroup::kBackbone),
-      .experts = trains(TensorGroup::kExpert) || trains(TensorGroup::kRouter),
-      .head = trains(TensorGroup::kHead),
-      .losses = {.load_balance = ramp * losses.load_balance(), .router_z = ramp * losses.router_z(),
-                 .diversity = ramp * losses.diversity()}};
+  const double ramp =
+      losses.ramp_steps() == 0 ? 1 : std::min(1.0, static_cast<double>(adam_->steps()) / losses.ramp_steps());
+  const BackwardMode backward{.embedding = trains(TensorGroup::kEmbedding),
+                              .backbone = trains(TensorGroup::kBackbone),
+                              .experts = trains(TensorGroup::kExpert) || trains(TensorGroup::kRouter),
+                              .head = trains(TensorGroup::kHead),
+                              .losses = {.load_balance = ramp * losses.load_balance(),
+                                         .router_z = ramp * losses.router_z(),
+                                         .diversity = ramp * losses.diversity()}};
   const ForwardMode forward{.experts = stage.experts(),
                             .batch_statistics = backward.backbone,
                             .routing_sums = stage.experts(),
@@ -222,13 +219,14 @@ absl::Status Trainer::Step() {
                             .dropout_seed = config_.seed(),
                             .step = state_.total_steps};
   const ModelTensors<const float> tensors = Tensors(state_.weights);
-  const size_t dense = spec_.tables().empty() ? 0 : registry_->tensors()[spec_.tables().size() - 1].offset +
-                                                        registry_->tensors()[spec_.tables().size() - 1].size;
+  const size_t dense = spec_.tables().empty() ? 0
+                                              : registry_->tensors()[spec_.tables().size() - 1].offset +
+                                                    registry_->tensors()[spec_.tables().size() - 1].size;
   std::fill(gradients_.begin() + static_cast<ptrdiff_t>(dense), gradients_.end(), 0.0F);
   network_->Forward(tensors, batch_, forward, absl::MakeSpan(logits_));
   const auto loss = network_->Backward(tensors, batch_, labels_, backward, registry_->Bind(spec_, gradients_.data()));
-  const double norm = adam_->Step(rates, gradients_.data(), network_->embedding().table_gradients(),
-                                  state_.weights.data());
+  const double norm =
+      adam_->Step(rates, gradients_.data(), network_->embedding().table_gradients(), state_.weights.data());
   if (!std::isfinite(norm) || !std::isfinite(loss.bce)) {
     progress_.reset();
     return absl::AbortedError(absl::StrFormat(
@@ -349,7 +347,8 @@ absl::Status Train(const TrainOptions& options) {
   HILOMOE_ASSIGN_OR_RETURN(ModelSpec spec, ModelSpec::Create(config.model()));
   std::error_code error;
   std::filesystem::create_directories(options.output_dir, error);
-  if (error) return absl::InvalidArgumentError(absl::StrCat("cannot create '", options.output_dir, "': ", error.message()));
+  if (error)
+    return absl::InvalidArgumentError(absl::StrCat("cannot create '", options.output_dir, "': ", error.message()));
   Trainer trainer(options, std::move(config), std::move(spec));
   return trainer.Run();
 }

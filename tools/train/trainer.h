@@ -15,11 +15,11 @@ namespace hilomoe {
 struct TrainOptions {
   std::string config_path;
   std::string data_dir = ".";
-  std::string output_dir;         // checkpoint/ and resume/ are written here
-  bool resume = false;            // continue what output_dir/resume holds
-  int threads = 0;                // 0: as many as this process may use; a resumed run keeps its number
-  uint64_t seed = 0;              // 0: the config's
-  double save_every_s = 60;       // how much work a kill may cost
+  std::string output_dir;                   // checkpoint/ and resume/ are written here
+  bool resume = false;                      // continue what output_dir/resume holds
+  int threads = 0;                          // 0: as many as this process may use; a resumed run keeps its number
+  uint64_t seed = 0;                        // 0: the config's
+  double save_every_s = 60;                 // how much work a kill may cost
   const std::atomic<bool>* stop = nullptr;  // set: save and return CANCELLED at the next step
 };
 

@@ -94,10 +94,12 @@ TEST_P(GradientTest, EqualsComplexStep) {
     const bool constant = tensor.group == TensorGroup::kRouter && c.name.find("paper") != std::string::npos;
     double tensor_largest = 0;
     for (size_t i = tensor.offset; i < tensor.offset + tensor.size; ++i) {
-      EXPECT_NEAR(gradients[i], constant ? 0 : expected[i], kBound * largest) << tensor.name << "[" << i - tensor.offset << "]";
+      EXPECT_NEAR(gradients[i], constant ? 0 : expected[i], kBound * largest)
+          << tensor.name << "[" << i - tensor.offset << "]";
       tensor_largest = std::max(tensor_largest, std::fabs(expected[i]));
     }
-    const bool unused = !c.forward.experts && (tensor.group == TensorGroup::kExpert || tensor.group == TensorGroup::kRouter);
+    const bool unused =
+        !c.forward.experts && (tensor.group == TensorGroup::kExpert || tensor.group == TensorGroup::kRouter);
     const bool cancelled = c.forward.batch_statistics && tensor.name.find("base.bias") != std::string::npos;
     if (!unused && !cancelled) {
       EXPECT_GT(tensor_largest, 1e-7) << tensor.name << " has no gradient to check";

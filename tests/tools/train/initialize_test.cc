@@ -10,7 +10,8 @@ namespace hilomoe {
 namespace {
 
 ModelSpec SpecWith(const std::string& query_norm) {
-  const std::string block = "blocks { width: 8 experts { layers: 3 experts_per_layer: 4 query_norm: " + query_norm + " } }";
+  const std::string block =
+      "blocks { width: 8 experts { layers: 3 experts_per_layer: 4 query_norm: " + query_norm + " } }";
   return SpecFromText(std::string(kAllFeatures) + "network {" + block + block + "}");
 }
 

@@ -72,8 +72,9 @@ class OptimizerTest : public testing::TestWithParam<int> {
       double norm = 0;
       for (const double x : g) norm += x * x;
       norm = std::sqrt(norm);
-      const double scale =
-          config.gradient_clip_norm() > 0 && norm > config.gradient_clip_norm() ? config.gradient_clip_norm() / norm : 1;
+      const double scale = config.gradient_clip_norm() > 0 && norm > config.gradient_clip_norm()
+                               ? config.gradient_clip_norm() / norm
+                               : 1;
       auto tables = Touched();
       EXPECT_NEAR(adam.Step(rates_, gradients_.data(), tables, weights_.data()), norm, 1e-5 * norm);
       for (size_t i = 0; i < w.size(); ++i) {

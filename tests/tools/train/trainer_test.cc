@@ -158,7 +158,8 @@ TEST_F(TrainerTest, ResumeRefusesAnotherConfig) {
 
 TEST_F(TrainerTest, AStageThatOnlyHurtsIsUndone) {
   std::string stages = kStages;
-  const TrainOptions good = Options("good", std::string(kModel) + stages.substr(0, stages.find("stages { name: \"experts\"")));
+  const TrainOptions good =
+      Options("good", std::string(kModel) + stages.substr(0, stages.find("stages { name: \"experts\"")));
   ASSERT_TRUE(Train(good).ok());
   stages.replace(stages.find("learning_rate: 3e-3"), 19, "learning_rate: 10.0");
   const TrainOptions hurt =
@@ -185,7 +186,8 @@ TEST_F(TrainerTest, ADivergingRunStopsAndKeepsTheLastCheckpoint) {
   Write("diverging.textproto", config);
   const absl::Status status = Train(options);
   EXPECT_EQ(status.code(), absl::StatusCode::kAborted) << status;
-  EXPECT_THAT(std::string(status.message()), HasSubstr("stage backbone, epoch 1, batch 1: the loss is no longer finite"));
+  EXPECT_THAT(std::string(status.message()),
+              HasSubstr("stage backbone, epoch 1, batch 1: the loss is no longer finite"));
   EXPECT_EQ(Read(options.output_dir + "/checkpoint/weights.safetensors"), before);
 }
 
@@ -246,7 +248,8 @@ TEST_F(TrainerTest, BadConfigsAreRefusedWithLineAndField) {
     config.replace(config.find(c.from), c.from.size(), c.to);
     const absl::Status status = Train(Options(c.name, config));
     EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << c.name;
-    EXPECT_THAT(std::string(status.message()), AllOf(HasSubstr(c.name + ".textproto:"), HasSubstr(c.message))) << c.name;
+    EXPECT_THAT(std::string(status.message()), AllOf(HasSubstr(c.name + ".textproto:"), HasSubstr(c.message)))
+        << c.name;
   }
 }
 

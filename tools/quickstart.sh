@@ -37,8 +37,8 @@ step "packages"
 tools/install_packages.sh build run
 
 step "build"
-cmake --preset release >build-configure.tmp 2>&1 || { cat build-configure.tmp; rm -f build-configure.tmp; exit 1; }
-rm -f build-configure.tmp
+mkdir -p build
+cmake --preset release >build/configure.log 2>&1 || { cat build/configure.log; exit 1; }
 cmake --build --preset release --target hilomoe-train hilomoe-convert hilomoe-server hilomoe-client
 bin=build/release/bin
 

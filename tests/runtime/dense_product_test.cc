@@ -184,7 +184,7 @@ class GemmTest : public testing::Test {
     }
     std::vector<float> again = before;
     Gemm(ta, tb, m, n, k, alpha, a.data(), lda, b.data(), ldb, beta, again.data(), ldc);
-    ASSERT_EQ(std::memcmp(again.data(), c.data(), c.size() * sizeof(float)), 0);
+    ASSERT_TRUE(c.empty() || std::memcmp(again.data(), c.data(), c.size() * sizeof(float)) == 0);
   }
 };
 

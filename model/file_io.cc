@@ -80,11 +80,15 @@ absl::StatusOr<AtomicFile> AtomicFile::Create(std::string path) {
     const std::filesystem::path named = std::filesystem::canonical(path, ignored);
     if (!named.empty()) target = named.string();
   }
-  struct stat info;
-  const bool special = ::stat(path.c_str(), &info) == 0 && !S_ISREG(info.st_mode);
-  if (special && S_ISDIR(info.st_mode)) return SystemError(EISDIR, "cannot write", path);
+  struct stat info {};
+  const bool exists = ::stat(path.c_str(), &info) == 0;
+  if (exists && S_ISDIR(info.st_mode)) return SystemError(EISDIR, "cannot write", path);
+  // An open file's name (/dev/stdout) may lead to a regular file; what was written to it before is to stay.
+  const std::string parent = ParentOf(path);
+  const bool special = parent == "/dev" || parent == "/dev/fd" || (exists && !S_ISREG(info.st_mode));
+  if (special) target = path;
   std::string written_path = special ? target : absl::StrCat(target, ".tmp.", ::getpid());
-  const int flags = special ? O_WRONLY : O_WRONLY | O_CREAT | O_TRUNC;
+  const int flags = special ? O_WRONLY | O_APPEND : O_WRONLY | O_CREAT | O_TRUNC;
   const int fd = ::open(written_path.c_str(), flags | O_CLOEXEC, 0644);
   if (fd < 0) return SystemError(errno, "cannot create", path);
   return AtomicFile(std::move(path), std::move(target), std::move(written_path), fd);

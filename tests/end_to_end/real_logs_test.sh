@@ -13,7 +13,7 @@ for config in "$SOURCE"/tools/train/experiments/{frappe_hilomoe,trivago_hilomoe}
   log="$data/${name%%_*}/test.csv.gz"
   # One epoch a stage: what is compared are scores, not quality. The second model routes by top-k.
   for model in "$name" "${name}_top4"; do
-    sed -e 's/^  experts: false/  experts: false epochs: 2/' -e 's/^  epochs: .*//' "$config" >"$WORK/$model.textproto"
+    sed -e 's/^  experts: false/  experts: false epochs: 2/' -e 's/^  epochs: .*//' -e 's/^  name: "joint"/& epochs: 1/' "$config" >"$WORK/$model.textproto"
     sed -i -e 's/^  train { group: EXPERT learning_rate: 3e-4 }/  epochs: 1 train { group: EXPERT learning_rate: 3e-3 }/' \
       "$WORK/$model.textproto"
     if [ "$model" != "$name" ]; then sed -i 's/experts_per_layer: 8/experts_per_layer: 8 top_k: 4/' "$WORK/$model.textproto"; fi

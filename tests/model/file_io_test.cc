@@ -1,6 +1,7 @@
 // Files that are wholly there or not at all.
 #include "model/file_io.h"
 
+#include <fcntl.h>
 #include <signal.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
@@ -102,6 +103,16 @@ TEST(AtomicFileTest, FollowsALinkInsteadOfReplacingIt) {
   ASSERT_TRUE(WriteFile(link, "new").ok());
   EXPECT_TRUE(std::filesystem::is_symlink(link));
   EXPECT_EQ(*ReadFile(target), "new");
+}
+
+TEST(AtomicFileTest, AnOpenFileOfAnotherKeepsWhatItHolds) {
+  const std::string path = testing::TempDir() + "redirected";
+  const int fd = ::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0644);
+  ASSERT_GE(fd, 0);
+  ASSERT_EQ(::write(fd, "before ", 7), 7);
+  ASSERT_TRUE(WriteFile("/dev/fd/" + std::to_string(fd), "after").ok());
+  ::close(fd);
+  EXPECT_EQ(*ReadFile(path), "before after");
 }
 
 TEST(AtomicFileTest, NamesWhatCannotBeCreated) {

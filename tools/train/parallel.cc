@@ -1,5 +1,7 @@
 #include "tools/train/parallel.h"
 
+#include <signal.h>
+
 #include <algorithm>
 #include <condition_variable>
 #include <cstdint>
@@ -17,6 +19,10 @@ struct Parallel::Shared {
 };
 
 Parallel::Parallel(int threads) : shared_(std::make_unique<Shared>()) {
+  // Signals are the calling thread's business; a new thread inherits what is blocked.
+  sigset_t all, before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
   for (int t = 1; t < threads; ++t) {
     workers_.emplace_back([this, t] {
       Shared& s = *shared_;
@@ -33,6 +39,7 @@ Parallel::Parallel(int threads) : shared_(std::make_unique<Shared>()) {
       }
     });
   }
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
 }
 
 Parallel::~Parallel() {

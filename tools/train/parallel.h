@@ -13,7 +13,7 @@ namespace hilomoe {
 
 class Parallel {
  public:
-  explicit Parallel(int threads);
+  explicit Parallel(int threads);  // threads - 1 new ones, which take no signals
   ~Parallel();
 
   int threads() const { return static_cast<int>(workers_.size()) + 1; }

@@ -1,6 +1,8 @@
-#include <atomic>
-#include <csignal>
+#include <signal.h>
+#include <time.h>
+
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/flags/flag.h"
@@ -18,13 +20,29 @@ ABSL_FLAG(double, save_every_s, 60, "seconds between saves for --resume");
 namespace hilomoe {
 namespace {
 
-std::atomic<bool> stop_requested{false};
+// SIGINT and SIGTERM, polled: a handler would interrupt the kernels (see Gemm).
+class StopSignals {
+ public:
+  StopSignals() {
+    sigemptyset(&signals_);
+    sigaddset(&signals_, SIGINT);
+    sigaddset(&signals_, SIGTERM);
+  }
 
-void RequestStop(int signal) {
-  stop_requested = true;
-  // A second signal ends the program at once.
-  std::signal(signal, SIG_DFL);
-}
+  // The first call blocks the signals: before it, and after it has once returned true, they end the program at once.
+  bool Requested() {
+    if (requested_) return true;
+    if (!std::exchange(blocked_, true)) pthread_sigmask(SIG_BLOCK, &signals_, nullptr);
+    const timespec now{};
+    requested_ = sigtimedwait(&signals_, nullptr, &now) > 0;
+    if (requested_) pthread_sigmask(SIG_UNBLOCK, &signals_, nullptr);
+    return requested_;
+  }
+
+ private:
+  sigset_t signals_;
+  bool blocked_ = false, requested_ = false;
+};
 
 }  // namespace
 
@@ -43,17 +61,13 @@ Command TrainCommand() {
             options.threads = absl::GetFlag(FLAGS_threads);
             options.seed = absl::GetFlag(FLAGS_seed);
             options.save_every_s = absl::GetFlag(FLAGS_save_every_s);
-            options.stop = &stop_requested;
+            options.stop_requested = [signals = StopSignals()]() mutable { return signals.Requested(); };
             if (options.config_path.empty()) return absl::InvalidArgumentError("--config: say the training config");
             if (options.output_dir.empty()) return absl::InvalidArgumentError("--output: say where the model goes");
             if (options.threads < 0 || options.threads > 1024) {
               return absl::InvalidArgumentError(absl::StrCat("--threads: ", options.threads, " is out of range"));
             }
-            return [options](std::FILE*) {
-              std::signal(SIGINT, RequestStop);
-              std::signal(SIGTERM, RequestStop);
-              return Train(options);
-            };
+            return [options](std::FILE*) { return Train(options); };
           }};
 }
 

@@ -45,13 +45,13 @@ class Trainer {
     const double start = NowSeconds();
     double saved = start;
     while (state_.stage < static_cast<uint64_t>(config_.stages_size())) {
-      if (!state_.started) HILOMOE_RETURN_IF_ERROR(StartStage());
-      HILOMOE_RETURN_IF_ERROR(Step());
-      if (options_.stop != nullptr && options_.stop->load()) {
+      if (options_.stop_requested && options_.stop_requested()) {
         HILOMOE_RETURN_IF_ERROR(Save());
         progress_.reset();
         return absl::CancelledError(absl::StrCat("stopped; --resume continues from '", ResumePath(), "'"));
       }
+      if (!state_.started) HILOMOE_RETURN_IF_ERROR(StartStage());
+      HILOMOE_RETURN_IF_ERROR(Step());
       if (NowSeconds() - saved >= options_.save_every_s) {
         HILOMOE_RETURN_IF_ERROR(Save());
         saved = NowSeconds();

@@ -2,7 +2,7 @@
 #ifndef HILOMOE_TOOLS_TRAIN_TRAINER_H_
 #define HILOMOE_TOOLS_TRAIN_TRAINER_H_
 
-#include <atomic>
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -15,12 +15,14 @@ namespace hilomoe {
 struct TrainOptions {
   std::string config_path;
   std::string data_dir = ".";
-  std::string output_dir;                   // checkpoint/ and resume/ are written here
-  bool resume = false;                      // continue what output_dir/resume holds
-  int threads = 0;                          // 0: as many as this process may use; a resumed run keeps its number
-  uint64_t seed = 0;                        // 0: the config's
-  double save_every_s = 60;                 // how much work a kill may cost
-  const std::atomic<bool>* stop = nullptr;  // set: save and return CANCELLED at the next step
+  std::string output_dir;    // checkpoint/ and resume/ are written here
+  bool resume = false;       // continue what output_dir/resume holds
+  int threads = 0;           // 0: as many as this process may use; a resumed run keeps its number
+  uint64_t seed = 0;         // 0: the config's
+  double save_every_s = 60;  // how much work a kill may cost
+  // Asked before every step, on the calling thread; true: save and return CANCELLED. A signal handler must not run on
+  // that thread (see Gemm).
+  std::function<bool()> stop_requested;
 };
 
 // Reads the data, trains, writes output_dir/checkpoint whenever the monitored metric improves and at the end, with the

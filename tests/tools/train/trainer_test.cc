@@ -123,19 +123,22 @@ TEST_F(TrainerTest, LearnsAndIsReproducible) {
             Read(other.output_dir + "/checkpoint/weights.safetensors"));
 }
 
+TrainOptions StoppedAfterOneStep(TrainOptions options) {
+  options.stop_requested = [asked = 0]() mutable { return asked++ > 0; };
+  return options;
+}
+
 TEST_F(TrainerTest, AResumedRunEqualsAnUninterruptedOne) {
   const TrainOptions whole = Options("whole");
   ASSERT_TRUE(Train(whole).ok());
   TrainOptions parts = Options("parts");
   // Stopped after every single step: the worst that can happen to a run.
-  const std::atomic<bool> stop{true};
-  parts.stop = &stop;
-  absl::Status status = Train(parts);
+  absl::Status status = Train(StoppedAfterOneStep(parts));
   int steps = 1;
   while (absl::IsCancelled(status) && steps < 1000) {
     parts.resume = true;
     parts.threads = 1;  // the saved run's number holds
-    status = Train(parts);
+    status = Train(StoppedAfterOneStep(parts));
     ++steps;
   }
   ASSERT_TRUE(status.ok()) << status;
@@ -146,9 +149,7 @@ TEST_F(TrainerTest, AResumedRunEqualsAnUninterruptedOne) {
 
 TEST_F(TrainerTest, ResumeRefusesAnotherConfig) {
   TrainOptions options = Options("changed");
-  const std::atomic<bool> stop{true};
-  options.stop = &stop;
-  ASSERT_TRUE(absl::IsCancelled(Train(options)));
+  ASSERT_TRUE(absl::IsCancelled(Train(StoppedAfterOneStep(options))));
   Write("changed.textproto", std::string(kModel) + "seed: 9" + kStages);
   options.resume = true;
   const absl::Status status = Train(options);

@@ -1,54 +1,11 @@
-// Once warm, Predict allocates nothing of ours. Calls to operator new that come from inside oneDNN's library are told
-// apart by the caller's address and counted on their own.
-#include <dlfcn.h>
-
-#include <atomic>
-#include <cstdlib>
-#include <cstring>
-#include <new>
+// Once warm, Predict allocates nothing of ours.
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
+#include "tests/runtime/allocation_count.h"
 #include "tests/runtime/request_columns.h"
 #include "tests/runtime/served_model.h"
-
-namespace {
-
-std::atomic<uint64_t> ours{0}, onednns{0};
-
-void* Allocate(size_t size, size_t alignment, const void* caller) {
-  Dl_info library{};
-  const bool onednn = dladdr(caller, &library) != 0 && library.dli_fname != nullptr &&
-                      std::strstr(library.dli_fname, "libdnnl") != nullptr;
-  (onednn ? onednns : ours).fetch_add(1, std::memory_order_relaxed);
-  void* memory = nullptr;
-  if (posix_memalign(&memory, alignment, size == 0 ? 1 : size) != 0) throw std::bad_alloc();
-  return memory;
-}
-
-constexpr size_t kDefault = alignof(std::max_align_t);
-
-}  // namespace
-
-// NOLINTBEGIN(misc-new-delete-overloads)
-void* operator new(size_t size) { return Allocate(size, kDefault, __builtin_return_address(0)); }
-void* operator new[](size_t size) { return Allocate(size, kDefault, __builtin_return_address(0)); }
-void* operator new(size_t size, std::align_val_t alignment) {
-  return Allocate(size, static_cast<size_t>(alignment), __builtin_return_address(0));
-}
-void* operator new[](size_t size, std::align_val_t alignment) {
-  return Allocate(size, static_cast<size_t>(alignment), __builtin_return_address(0));
-}
-void operator delete(void* memory) noexcept { std::free(memory); }
-void operator delete[](void* memory) noexcept { std::free(memory); }
-void operator delete(void* memory, size_t) noexcept { std::free(memory); }
-void operator delete[](void* memory, size_t) noexcept { std::free(memory); }
-void operator delete(void* memory, std::align_val_t) noexcept { std::free(memory); }
-void operator delete[](void* memory, std::align_val_t) noexcept { std::free(memory); }
-void operator delete(void* memory, size_t, std::align_val_t) noexcept { std::free(memory); }
-void operator delete[](void* memory, size_t, std::align_val_t) noexcept { std::free(memory); }
-// NOLINTEND(misc-new-delete-overloads)
 
 namespace hilomoe {
 namespace {
@@ -91,14 +48,14 @@ TEST(AllocationTest, AWarmPredictAllocatesNothing) {
       ASSERT_TRUE(status.ok()) << status;
     }
   };
-  const uint64_t cold = ours;
+  const uint64_t cold = Allocations().ours;
   serve();
-  EXPECT_GT(ours, cold) << "the counter does not count";
+  EXPECT_GT(Allocations().ours, cold) << "the counter does not count";
   serve();
-  const uint64_t warm = ours, warm_onednn = onednns;
+  const AllocationCount warm = Allocations();
   for (int i = 0; i < 20; ++i) serve();
-  EXPECT_EQ(ours - warm, 0);
-  RecordProperty("inside_onednn", std::to_string(onednns - warm_onednn));
+  EXPECT_EQ(Allocations().ours, warm.ours);
+  RecordProperty("inside_onednn", std::to_string(Allocations().onednns - warm.onednns));
 }
 
 }  // namespace

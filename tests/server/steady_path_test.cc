@@ -1,13 +1,8 @@
 // Once warm, our own work on a request allocates nothing. The test runs what lies between a request's bytes and the
 // response message, as ScoringService does. gRPC is not part of it. What oneDNN allocates inside its library is not
 // counted.
-#include <dlfcn.h>
 #include <gtest/gtest.h>
 
-#include <atomic>
-#include <cstdlib>
-#include <cstring>
-#include <new>
 #include <vector>
 
 #include "google/protobuf/io/zero_copy_stream_impl_lite.h"
@@ -15,42 +10,7 @@
 #include "server/model_repository.h"
 #include "server/score_request_adapter.h"
 #include "test_model.h"
-
-namespace {
-
-std::atomic<uint64_t> allocations{0};
-std::atomic<uint64_t> onednn_allocations{0};
-
-void* Allocate(size_t size, size_t alignment, const void* caller) {
-  Dl_info library{};
-  const bool onednn = dladdr(caller, &library) != 0 && library.dli_fname != nullptr &&
-                      std::strstr(library.dli_fname, "libdnnl") != nullptr;
-  (onednn ? onednn_allocations : allocations).fetch_add(1, std::memory_order_relaxed);
-  void* memory = nullptr;
-  if (posix_memalign(&memory, alignment < sizeof(void*) ? sizeof(void*) : alignment, size == 0 ? 1 : size) != 0) {
-    throw std::bad_alloc();
-  }
-  return memory;
-}
-
-}  // namespace
-
-void* operator new(size_t size) { return Allocate(size, alignof(std::max_align_t), __builtin_return_address(0)); }
-void* operator new[](size_t size) { return Allocate(size, alignof(std::max_align_t), __builtin_return_address(0)); }
-void* operator new(size_t size, std::align_val_t alignment) {
-  return Allocate(size, static_cast<size_t>(alignment), __builtin_return_address(0));
-}
-void* operator new[](size_t size, std::align_val_t alignment) {
-  return Allocate(size, static_cast<size_t>(alignment), __builtin_return_address(0));
-}
-void operator delete(void* memory) noexcept { std::free(memory); }
-void operator delete[](void* memory) noexcept { std::free(memory); }
-void operator delete(void* memory, size_t) noexcept { std::free(memory); }
-void operator delete[](void* memory, size_t) noexcept { std::free(memory); }
-void operator delete(void* memory, std::align_val_t) noexcept { std::free(memory); }
-void operator delete[](void* memory, std::align_val_t) noexcept { std::free(memory); }
-void operator delete(void* memory, size_t, std::align_val_t) noexcept { std::free(memory); }
-void operator delete[](void* memory, size_t, std::align_val_t) noexcept { std::free(memory); }
+#include "tests/runtime/allocation_count.h"
 
 namespace hilomoe {
 namespace {
@@ -97,16 +57,16 @@ TEST(SteadyPathTest, AllocatesNothing) {
     adapter.Recycle();
     ASSERT_EQ(admission.Finish(), nullptr);
   };
-  const uint64_t before_warm_up = allocations.load();
+  const uint64_t before_warm_up = Allocations().ours;
   for (int round = 0; round < 2; ++round) {
     for (const std::string& request : requests) serve(request);
   }
-  EXPECT_GT(allocations.load(), before_warm_up);  // the counter counts
-  const uint64_t warm = allocations.load();
+  EXPECT_GT(Allocations().ours, before_warm_up);  // the counter counts
+  const uint64_t warm = Allocations().ours;
   for (int round = 0; round < 5; ++round) {
     for (const std::string& request : requests) serve(request);
   }
-  EXPECT_EQ(allocations.load(), warm);
+  EXPECT_EQ(Allocations().ours, warm);
 }
 
 }  // namespace

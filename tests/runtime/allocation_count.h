@@ -1,0 +1,17 @@
+// Replaces operator new in the binary it is linked into and counts its calls.
+#ifndef HILOMOE_TESTS_RUNTIME_ALLOCATION_COUNT_H_
+#define HILOMOE_TESTS_RUNTIME_ALLOCATION_COUNT_H_
+
+#include <cstdint>
+
+namespace hilomoe {
+
+struct AllocationCount {
+  uint64_t ours, onednns;  // told apart by the caller's address
+};
+
+AllocationCount Allocations();  // since the program started, of all threads
+
+}  // namespace hilomoe
+
+#endif  // HILOMOE_TESTS_RUNTIME_ALLOCATION_COUNT_H_

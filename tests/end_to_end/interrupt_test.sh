@@ -13,7 +13,8 @@ RANDOM=1
 interrupted=0
 resume=()
 while true; do
-  "${train[@]}" --output="$WORK/parts" "${resume[@]}" 2>"$WORK/log.txt" &
+  : >"$WORK/log.txt"  # not the last run's
+  "${train[@]}" --output="$WORK/parts" "${resume[@]}" 2>>"$WORK/log.txt" &
   pid=$!
   # A resumed run says nothing before its first step but this line.
   until grep -q 'parameters; FLOPs' "$WORK/log.txt" || ! kill -0 $pid 2>/dev/null; do sleep 0.02; done

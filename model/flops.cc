@@ -25,18 +25,25 @@ Flops CountFlops(const ModelSpec& spec) {
     const BlockSpec& block = spec.blocks()[i];
     const uint64_t D = block.input, O = block.width, L = block.layers, K = block.experts;
     const uint64_t kept = block.top_k > 0 ? block.top_k : K;
-    const uint64_t in = 2 * D * (O + L * K);                                        // base and A = x V^T
+    const uint64_t in = 2 * D * block.stacked_rows();                               // base, A = x V^T, R = x (V Wq)^T
     const uint64_t rest = 2 * L * kept * O + (L > 0 ? L * (L - 1) * kept * K : 0);  // U and the routing chain
-    flops.row += in + rest;
-    flops.dense_row += 2 * D * O;
-    const uint64_t context = i == 0 ? in / D * spec.context_width() : 0;
+    const uint64_t cross = i >= spec.deep_blocks() ? 2 * D : 0;                     // x0 * y + x
+    flops.row += in + rest + cross;
+    flops.dense_row += 2 * D * O + cross;
+    const uint64_t context = spec.is_first(i) ? in / D * spec.context_width() : 0;
     flops.request += context;
-    flops.candidate += in + rest - context;
+    flops.candidate += in + rest + cross - context;
   }
-  const uint64_t head = 2 * spec.head_width();
-  flops.row += head;
-  flops.dense_row += head;
-  flops.candidate += head;
+  uint64_t rest = 2 * spec.head_width();
+  for (const AttentionSpec& attention : spec.attention()) {
+    // As served, with a full history: projected query, scores and pooling per position, output.
+    const uint64_t pooled = attention.heads * attention.history_width;
+    const uint64_t positions = spec.features()[attention.history[0]].max_length;
+    rest += 2 * pooled * (attention.query_width + 2 * positions + attention.output_width);
+  }
+  flops.row += rest;
+  flops.dense_row += rest;
+  flops.candidate += rest;
   return flops;
 }
 

@@ -61,6 +61,9 @@ absl::Status CheckIdFeature(const v1::Feature& feature) {
     return FieldError("id_type", "say INT64 or STRING; file and wire follow it");
   }
   if (feature.has_numeric()) return FieldError("numeric", "belongs to NUMERIC features only");
+  if (feature.pooling() == v1::Feature::NONE && feature.kind() != v1::Feature::SEQUENCE) {
+    return FieldError("pooling", "NONE belongs to SEQUENCE features only");
+  }
   HILOMOE_RETURN_IF_ERROR(CheckRange("max_length", feature.max_length(), 1, kMaxLength));
   if (feature.has_share_embedding()) {
     if (feature.has_vocabulary()) return FieldError("vocabulary", "belongs to the feature whose embedding is shared");
@@ -97,32 +100,50 @@ absl::Status CheckNumericFeature(const v1::Feature& feature) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<BlockSpec> MakeBlock(const v1::Block& block, size_t input) {
-  HILOMOE_RETURN_IF_ERROR(CheckRange("width", block.width(), 1, kMaxWidth));
-  const v1::Experts& experts = block.experts();
-  HILOMOE_RETURN_IF_ERROR(CheckRange("experts.layers", experts.layers(), 0, kMaxLayers));
+absl::Status SetExperts(const v1::Experts& experts, BlockSpec* spec) {
+  HILOMOE_RETURN_IF_ERROR(CheckRange("layers", experts.layers(), 0, kMaxLayers));
   if (experts.layers() > 0) {
-    HILOMOE_RETURN_IF_ERROR(CheckRange("experts.experts_per_layer", experts.experts_per_layer(), 1, kMaxExperts));
-    HILOMOE_RETURN_IF_ERROR(CheckRange("experts.top_k", experts.top_k(), 0, experts.experts_per_layer()));
+    HILOMOE_RETURN_IF_ERROR(CheckRange("experts_per_layer", experts.experts_per_layer(), 1, kMaxExperts));
+    HILOMOE_RETURN_IF_ERROR(CheckRange("top_k", experts.top_k(), 0, experts.experts_per_layer()));
     if (experts.layers() * experts.experts_per_layer() > kMaxStack) {
-      return FieldError("experts.layers", absl::StrCat("layers * experts_per_layer exceeds ", kMaxStack));
+      return FieldError("layers", absl::StrCat("layers * experts_per_layer exceeds ", kMaxStack));
     }
     if (experts.top_k() == 1 && experts.experts_per_layer() > 1) {
-      return FieldError("experts.top_k", "1 gives the router no gradient: every score is 1; keep 2 or more");
+      return FieldError("top_k", "1 gives the router no gradient: every score is 1; keep 2 or more");
     }
   }
+  spec->layers = experts.layers();
+  spec->experts = spec->layers > 0 ? experts.experts_per_layer() : 0;
+  spec->top_k = experts.top_k() < spec->experts ? experts.top_k() : 0;
+  spec->calibrated = experts.routing_scale() == v1::Experts::CALIBRATED;
+  spec->unit_query = experts.query_norm() == v1::Experts::UNIT;
+  spec->projected_query = spec->layers > 0 && experts.query_projection() == v1::Experts::LINEAR;
+  if (spec->projected_query && !spec->calibrated) {
+    return FieldError("query_projection", "a PAPER router is constant; LINEAR needs CALIBRATED");
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<BlockSpec> MakeBlock(const v1::Block& block, size_t input) {
+  HILOMOE_RETURN_IF_ERROR(CheckRange("width", block.width(), 1, kMaxWidth));
   if (!(block.dropout() >= 0 && block.dropout() < 1)) return FieldError("dropout", "must be in [0, 1)");
   BlockSpec spec;
   spec.input = input;
   spec.width = block.width();
-  spec.layers = experts.layers();
-  spec.experts = spec.layers > 0 ? experts.experts_per_layer() : 0;
-  spec.top_k = experts.top_k() < spec.experts ? experts.top_k() : 0;
-  spec.calibrated = experts.routing_scale() == v1::Experts::CALIBRATED;
-  spec.unit_query = experts.query_norm() == v1::Experts::UNIT;
+  HILOMOE_RETURN_IF_ERROR(InField("experts", SetExperts(block.experts(), &spec)));
   spec.batch_norm = block.batch_norm();
-  spec.relu = block.activation() == v1::Block::RELU;
+  spec.activation = block.activation();
   spec.dropout = block.dropout();
+  return spec;
+}
+
+absl::StatusOr<BlockSpec> MakeCrossLayer(const v1::CrossLayer& layer, size_t input) {
+  HILOMOE_RETURN_IF_ERROR(CheckRange("cross", input, 1, kMaxWidth));
+  BlockSpec spec;
+  spec.input = spec.width = input;
+  HILOMOE_RETURN_IF_ERROR(InField("experts", SetExperts(layer.experts(), &spec)));
+  spec.batch_norm = false;
+  spec.activation = v1::Block::IDENTITY;
   return spec;
 }
 
@@ -136,6 +157,18 @@ absl::StatusOr<ModelSpec> ModelSpec::Create(const v1::ModelConfig& config) {
     HILOMOE_RETURN_IF_ERROR(InField(absl::StrCat("features[", i, "]"), spec.AddFeature(config.features(i))));
   }
   HILOMOE_RETURN_IF_ERROR(spec.ShareTables());
+  for (int i = 0; i < config.network().attention_size(); ++i) {
+    HILOMOE_RETURN_IF_ERROR(
+        InField(absl::StrCat("network.attention[", i, "]"), spec.AddAttention(config.network().attention(i))));
+  }
+  for (int i = 0; i < config.features_size(); ++i) {
+    const auto reads = [i](const AttentionSpec& attention) {
+      return std::find(attention.history.begin(), attention.history.end(), i) != attention.history.end();
+    };
+    if (spec.features_[i].is_unpooled() && std::none_of(spec.attention_.begin(), spec.attention_.end(), reads)) {
+      return FieldError(absl::StrCat("features[", i, "].pooling"), "NONE, and no attention reads the feature");
+    }
+  }
   spec.LayOutInput();
   HILOMOE_RETURN_IF_ERROR(CheckRange("features", spec.input_width_, 1, 1 << 20));
   HILOMOE_RETURN_IF_ERROR(InField("network", spec.AddBlocks(config.network())));
@@ -167,6 +200,7 @@ absl::Status ModelSpec::AddFeature(const v1::Feature& feature) {
   spec.missing_indicator = feature.numeric().missing_indicator();
   if (feature.has_default_value()) spec.default_value = feature.default_value();
   spec.max_length = feature.max_length();
+  spec.pooling = feature.pooling();
   spec.width = feature.embedding_width();
   if ((HasIds(feature) && !feature.has_share_embedding()) || spec.is_bucketed()) {
     spec.table = static_cast<int>(tables_.size());
@@ -208,6 +242,53 @@ absl::Status ModelSpec::ShareTables() {
   return absl::OkStatus();
 }
 
+absl::Status ModelSpec::AddAttention(const v1::Attention& attention) {
+  HILOMOE_RETURN_IF_ERROR(CheckRange("heads", attention.heads(), 1, 64));
+  HILOMOE_RETURN_IF_ERROR(CheckRange("head_width", attention.head_width(), 1, 1024));
+  AttentionSpec spec;
+  const auto add = [&](const std::string& field, const std::string& name, v1::Feature::Kind kind,
+                       std::vector<int>* to) -> absl::Status {
+    const int f = FindFeature(name);
+    if (f < 0) return FieldError(field, absl::StrCat("there is no feature '", name, "'"));
+    if (features_[f].kind != kind) {
+      return FieldError(field, absl::StrCat("'", name, "' is no ", v1::Feature::Kind_Name(kind), " feature"));
+    }
+    if (std::find(to->begin(), to->end(), f) != to->end())
+      return FieldError(field, absl::StrCat(name, " stands twice"));
+    to->push_back(f);
+    return absl::OkStatus();
+  };
+  if (attention.query().empty()) return FieldError("query", "say at least one feature of the candidate");
+  for (int i = 0; i < attention.query_size(); ++i) {
+    const std::string field = absl::StrCat("query[", i, "]");
+    HILOMOE_RETURN_IF_ERROR(add(field, attention.query(i), v1::Feature::CATEGORICAL, &spec.query));
+    const FeatureSpec& feature = features_[spec.query.back()];
+    if (feature.is_context()) return FieldError(field, absl::StrCat("'", feature.name, "' is no CANDIDATE feature"));
+    spec.query_width += feature.width;
+  }
+  if (attention.history().empty()) return FieldError("history", "say at least one SEQUENCE feature");
+  for (int i = 0; i < attention.history_size(); ++i) {
+    const std::string field = absl::StrCat("history[", i, "]");
+    HILOMOE_RETURN_IF_ERROR(add(field, attention.history(i), v1::Feature::SEQUENCE, &spec.history));
+    const FeatureSpec& feature = features_[spec.history.back()];
+    const FeatureSpec& first = features_[spec.history[0]];
+    if (feature.scope != first.scope || feature.max_length != first.max_length) {
+      return FieldError(field, absl::StrCat("'", feature.name, "' and '", first.name,
+                                            "' stand side by side: they need the same scope and max_length"));
+    }
+    spec.history_width += feature.width;
+  }
+  for (const int f : spec.history) features_[f].aligned |= spec.history.size() > 1;
+  spec.heads = attention.heads();
+  spec.head_width = attention.head_width();
+  if (attention.has_output_width()) {
+    HILOMOE_RETURN_IF_ERROR(CheckRange("output_width", attention.output_width(), 1, kMaxWidth));
+  }
+  spec.output_width = attention.has_output_width() ? attention.output_width() : spec.history_width;
+  attention_.push_back(std::move(spec));
+  return absl::OkStatus();
+}
+
 void ModelSpec::LayOutInput() {
   size_t offset = 0;
   for (const v1::Feature::Scope scope : {v1::Feature::CONTEXT, v1::Feature::CANDIDATE}) {
@@ -215,9 +296,14 @@ void ModelSpec::LayOutInput() {
       if (feature.scope != scope) continue;
       feature.input_offset = offset;
       feature.input_width = (feature.width > 0 ? feature.width : 1) + (feature.missing_indicator ? 1 : 0);
+      if (feature.is_unpooled()) feature.input_width = 0;
       offset += feature.input_width;
     }
     if (scope == v1::Feature::CONTEXT) context_width_ = offset;
+  }
+  for (AttentionSpec& attention : attention_) {
+    attention.input_offset = offset;
+    offset += attention.output_width;
   }
   input_width_ = offset;
 }
@@ -230,7 +316,21 @@ absl::Status ModelSpec::AddBlocks(const v1::Network& network) {
     blocks_.push_back(*block);
     input = block->width;
   }
+  deep_blocks_ = blocks_.size();
+  for (int i = 0; i < network.cross_size(); ++i) {
+    const absl::StatusOr<BlockSpec> layer = MakeCrossLayer(network.cross(i), input_width_);
+    if (!layer.ok()) return InField(absl::StrCat("cross[", i, "]"), layer.status());
+    blocks_.push_back(*layer);
+  }
   return absl::OkStatus();
+}
+
+std::string ModelSpec::BlockName(size_t block) const {
+  return block < deep_blocks_ ? absl::StrCat("blocks.", block) : absl::StrCat("cross.", block - deep_blocks_);
+}
+
+size_t ModelSpec::head_width() const {
+  return blocks_.empty() ? input_width_ : deep_width() + (cross_layers() > 0 ? input_width_ : 0);
 }
 
 std::vector<std::string_view> DefaultIds(v1::Feature::Kind kind, std::string_view value) {

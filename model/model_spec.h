@@ -26,16 +26,19 @@ struct FeatureSpec {
   bool missing_indicator = false;
   std::optional<std::string> default_value;
   size_t max_length = 0;
-  size_t width = 0;  // of the embedding; 0: the number itself
-  int table = -1;    // index into tables(); -1: no table
+  v1::Feature::Pooling pooling = v1::Feature::MEAN;
+  bool aligned = false;  // stands beside another sequence in an attention: every position counts, even one without id
+  size_t width = 0;      // of the embedding; 0: the number itself
+  int table = -1;        // index into tables(); -1: no table
   size_t input_offset = 0;
-  size_t input_width = 0;  // width, or 1; plus 1 for the indicator
+  size_t input_width = 0;  // width, or 1; plus 1 for the indicator; 0 without pooling
 
   bool is_numeric() const { return kind == v1::Feature::NUMERIC; }
   bool is_bucketed() const { return is_numeric() && transform == v1::Numeric::QUANTILE; }
   bool is_pooled() const { return kind == v1::Feature::BAG || kind == v1::Feature::SEQUENCE; }
   bool is_number() const { return is_numeric() && !is_bucketed(); }  // enters x as a number, or times a vector
   bool is_context() const { return scope == v1::Feature::CONTEXT; }
+  bool is_unpooled() const { return is_pooled() && pooling == v1::Feature::NONE; }
 };
 
 // An embedding table and how its rows are chosen.
@@ -52,6 +55,20 @@ struct TableSpec {
   bool has_vocabulary() const { return hash_buckets == 0 && buckets == 0; }
 };
 
+// Target attention; see the Attention message. Its slice of x is [input_offset, input_offset + output_width).
+struct AttentionSpec {
+  std::vector<int> query;    // indices into features()
+  std::vector<int> history;  // as are these
+  size_t query_width = 0;
+  size_t history_width = 0;
+  size_t heads = 1;
+  size_t head_width = 0;
+  size_t output_width = 0;
+  size_t input_offset = 0;
+
+  size_t inner_width() const { return heads * head_width; }
+};
+
 // A block: input width D, output width O, L layers of K experts, k kept (0 = dense; never K).
 struct BlockSpec {
   size_t input = 0;
@@ -61,11 +78,14 @@ struct BlockSpec {
   size_t top_k = 0;
   bool calibrated = true;
   bool unit_query = true;
+  bool projected_query = false;
   bool batch_norm = true;
-  bool relu = true;
+  v1::Block::Activation activation = v1::Block::RELU;
   float dropout = 0;
 
   size_t stack() const { return layers * experts; }  // rows of V and U of all layers
+  // Rows of [W0; V; V Wq], the last of a projected query only: what x is multiplied with, once.
+  size_t stacked_rows() const { return width + stack() * (projected_query ? 2 : 1); }
 };
 
 // The ids in the default_value of a feature of ids, read as a log's cell: one, or (BAG, SEQUENCE) any number with '^'
@@ -80,12 +100,25 @@ class ModelSpec {
   const v1::ModelConfig& config() const { return config_; }
   const std::vector<FeatureSpec>& features() const { return features_; }
   const std::vector<TableSpec>& tables() const { return tables_; }
+  const std::vector<AttentionSpec>& attention() const { return attention_; }
+  // The deep tower's blocks, then those of the cross layers.
   const std::vector<BlockSpec>& blocks() const { return blocks_; }
+  size_t deep_blocks() const { return deep_blocks_; }
+  size_t cross_layers() const { return blocks_.size() - deep_blocks_; }
+  bool is_first(size_t block) const { return block == 0 || block == deep_blocks_; }  // reads x itself
+  std::string BlockName(size_t block) const;                                         // "blocks.0", "cross.0"
 
-  // x = [x_context ; x_candidate]: the context's features first, each scope in the order of the config.
+  // x = [x_context ; x_candidate]: the context's features first, each scope in the order of the config; the outputs of
+  // attention end it.
   size_t context_width() const { return context_width_; }
   size_t input_width() const { return input_width_; }
-  size_t head_width() const { return blocks_.empty() ? input_width_ : blocks_.back().width; }
+  // The head reads [deep ; cross], each absent without blocks or layers of its kind; x when both are.
+  size_t deep_width() const { return deep_blocks_ > 0 ? blocks_[deep_blocks_ - 1].width : 0; }
+  size_t head_width() const;
+
+  // Whether the logit has a linear term, and whether feature f is in it.
+  bool linear() const { return config_.network().linear(); }
+  bool is_linear(size_t f) const { return linear() && !features_[f].is_unpooled(); }
 
   // Index into features(), -1 when unknown.
   int FindFeature(std::string_view name) const;
@@ -94,13 +127,16 @@ class ModelSpec {
  private:
   absl::Status AddFeature(const v1::Feature& feature);
   absl::Status ShareTables();
+  absl::Status AddAttention(const v1::Attention& attention);
   absl::Status AddBlocks(const v1::Network& network);
   void LayOutInput();
 
   v1::ModelConfig config_;
   std::vector<FeatureSpec> features_;
   std::vector<TableSpec> tables_;
+  std::vector<AttentionSpec> attention_;
   std::vector<BlockSpec> blocks_;
+  size_t deep_blocks_ = 0;
   size_t context_width_ = 0;
   size_t input_width_ = 0;
 };

@@ -15,6 +15,7 @@
 #include <functional>
 #include <limits>
 #include <numeric>
+#include <utility>
 #include <vector>
 
 #include "absl/types/span.h"
@@ -51,6 +52,12 @@ inline Rounded Relu(const Rounded& x) {
   return {0, x.value + x.Bound() > 0 ? x.variance : 0};
 }
 
+template <typename T>
+T ReferenceSigmoid(const T& x) {
+  using std::exp;
+  return T(1.0) / (T(1.0) + exp(-x));
+}
+
 struct ReferenceOptions {
   bool experts = true;            // off: every block is its base alone
   bool batch_statistics = false;  // batch norm in training mode
@@ -73,6 +80,7 @@ void ReferenceFeature(const ModelSpec& spec, const FeatureTensors<const T>& tens
                       size_t f, size_t row, T* x) {
   const FeatureSpec& feature = spec.features()[f];
   const EncodedFeature& encoded = batch.features[f];
+  if (feature.is_unpooled()) return;
   if (feature.is_context() && batch.context_rows == 1) row = 0;
   T* out = x + feature.input_offset;
   const size_t d = feature.width;
@@ -99,6 +107,88 @@ void ReferenceFeature(const ModelSpec& spec, const FeatureTensors<const T>& tens
   if (end == begin) return;
   const T scale = T(1.0) / T(static_cast<double>(end - begin));
   for (size_t j = 0; j < d; ++j) out[j] *= scale;
+}
+
+// What feature f of row `row` adds to the linear term.
+template <typename T>
+T ReferenceLinear(const ModelSpec& spec, const FeatureTensors<const T>& tensors, const EncodedBatch& batch, size_t f,
+                  size_t row) {
+  const FeatureSpec& feature = spec.features()[f];
+  const EncodedFeature& encoded = batch.features[f];
+  const T* weight = tensors.linear[f];
+  if (weight == nullptr) return T(0.0);
+  if (feature.is_context() && batch.context_rows == 1) row = 0;
+  if (feature.is_number()) return T(encoded.values[row]) * weight[0];
+  if (!feature.is_pooled()) return weight[encoded.rows[row]];
+  const size_t begin = encoded.offsets[row], end = encoded.offsets[row + 1];
+  T sum(0.0);
+  for (size_t i = begin; i < end; ++i) sum += weight[encoded.rows[i]];
+  return end > begin ? sum / T(static_cast<double>(end - begin)) : sum;
+}
+
+// y [rows of w] = w x; w [rows, columns].
+template <typename T>
+std::vector<T> ReferenceProduct(const T* w, size_t rows, const std::vector<T>& x) {
+  std::vector<T> y(rows, T(0.0));
+  for (size_t o = 0; o < rows; ++o) {
+    for (size_t d = 0; d < x.size(); ++d) y[o] += w[o * x.size() + d] * x[d];
+  }
+  return y;
+}
+
+// Row `row` of one attention's slice of x.
+template <typename T>
+void ReferenceAttention(const ModelSpec& spec, const AttentionSpec& attention, const AttentionTensors<const T>& tensors,
+                        const FeatureTensors<const T>& features, const EncodedBatch& batch, size_t row, T* x) {
+  using std::exp;
+  T* out = x + attention.input_offset;
+  std::fill_n(out, attention.output_width, T(0.0));
+  const auto embedding = [&](int f, uint32_t id_row) {
+    const FeatureSpec& feature = spec.features()[f];
+    return features.tables[feature.table] + id_row * feature.width;
+  };
+  std::vector<T> query;
+  for (const int f : attention.query) {
+    const T* e = embedding(f, batch.features[f].rows[row]);
+    query.insert(query.end(), e, e + spec.features()[f].width);
+  }
+  const bool shared = spec.features()[attention.history[0]].is_context() && batch.context_rows == 1;
+  const size_t history_row = shared ? 0 : row;
+  const std::vector<uint32_t>& offsets = batch.features[attention.history[0]].offsets;
+  const size_t begin = offsets[history_row], n = offsets[history_row + 1] - begin;
+  if (n == 0) return;
+  const size_t inner = attention.inner_width(), width = attention.head_width;
+  std::vector<std::vector<T>> keys, values;
+  for (size_t j = 0; j < n; ++j) {
+    std::vector<T> h;
+    for (const int f : attention.history) {
+      const T* e = embedding(f, batch.features[f].rows[begin + j]);
+      h.insert(h.end(), e, e + spec.features()[f].width);
+    }
+    keys.push_back(ReferenceProduct(tensors.key, inner, h));
+    values.push_back(ReferenceProduct(tensors.value, inner, h));
+  }
+  const std::vector<T> q = ReferenceProduct(tensors.query, inner, query);
+  std::vector<T> heads(inner, T(0.0));
+  for (size_t head = 0; head < inner; head += width) {
+    std::vector<T> score(n, T(0.0));
+    double largest = -std::numeric_limits<double>::infinity();
+    for (size_t j = 0; j < n; ++j) {
+      for (size_t d = head; d < head + width; ++d) score[j] += q[d] * keys[j][d];
+      score[j] = score[j] / T(std::sqrt(static_cast<double>(width)));
+      largest = std::max(largest, RealPart(score[j]));
+    }
+    T sum(0.0);
+    for (T& s : score) {
+      s = exp(s - T(largest));
+      sum += s;
+    }
+    for (size_t j = 0; j < n; ++j) {
+      for (size_t d = head; d < head + width; ++d) heads[d] += score[j] / sum * values[j][d];
+    }
+  }
+  const std::vector<T> y = ReferenceProduct(tensors.output, attention.output_width, heads);
+  std::copy(y.begin(), y.end(), out);
 }
 
 // Scores of one layer: softmax over the kept logits z [K]; returns the tie gap.
@@ -133,6 +223,7 @@ double ReferenceBlock(const BlockSpec& block, const BlockTensors<const T>& tenso
   }
   if (L == 0) return std::numeric_limits<double>::infinity();
   std::vector<T> q(x, x + D);
+  if (block.projected_query) q = ReferenceProduct(tensors.query, D, q);
   T scale = tensors.alpha[0];
   if (block.unit_query) {
     T squared(0.0);
@@ -166,6 +257,19 @@ double ReferenceBlock(const BlockSpec& block, const BlockTensors<const T>& tenso
   return gap;
 }
 
+// Mean and (biased) variance of column o of y [B, O] in training mode, else the running ones.
+template <typename T>
+std::pair<T, T> ReferenceStatistics(bool batch_statistics, const std::vector<T>& y, size_t B, size_t O, size_t o,
+                                    const T& running_mean, const T& running_variance) {
+  if (!batch_statistics) return {running_mean, running_variance};
+  const T rows(static_cast<double>(B));
+  T mean(0.0), variance(0.0);
+  for (size_t r = 0; r < B; ++r) mean += y[r * O + o];
+  mean = mean / rows;
+  for (size_t r = 0; r < B; ++r) variance += (y[r * O + o] - mean) * (y[r * O + o] - mean);
+  return {mean, variance / rows};
+}
+
 // Batch norm, activation and dropout of y [B, O], in place.
 template <typename T>
 void ReferenceAfterBlock(const BlockSpec& block, const BlockTensors<const T>& tensors, const ReferenceOptions& options,
@@ -174,23 +278,28 @@ void ReferenceAfterBlock(const BlockSpec& block, const BlockTensors<const T>& te
   const size_t O = block.width;
   for (size_t o = 0; o < O; ++o) {
     if (block.batch_norm) {
-      T mean(0.0), variance(0.0);
-      if (options.batch_statistics) {
-        const T rows(static_cast<double>(B));
-        for (size_t r = 0; r < B; ++r) mean += y[r * O + o];
-        mean = mean / rows;
-        for (size_t r = 0; r < B; ++r) variance += (y[r * O + o] - mean) * (y[r * O + o] - mean);
-        variance = variance / rows;
-      } else {
-        mean = tensors.running_mean[o];
-        variance = tensors.running_variance[o];
-      }
+      const auto [mean, variance] = ReferenceStatistics(options.batch_statistics, y, B, O, o, tensors.running_mean[o],
+                                                        tensors.running_variance[o]);
       const T scale = tensors.gamma[o] / sqrt(variance + T(kBatchNormEpsilon));
       for (size_t r = 0; r < B; ++r) y[r * O + o] = (y[r * O + o] - mean) * scale + tensors.beta[o];
     }
+    T mean(0.0), deviation(1.0);
+    if (block.activation == v1::Block::DICE) {
+      const auto [m, variance] =
+          ReferenceStatistics(options.batch_statistics, y, B, O, o, tensors.dice_mean[o], tensors.dice_variance[o]);
+      mean = m;
+      deviation = sqrt(variance + T(kBatchNormEpsilon));
+    }
     for (size_t r = 0; r < B; ++r) {
       T& value = y[r * O + o];
-      if (block.relu) value = Relu(value);
+      if (block.activation == v1::Block::RELU) {
+        value = Relu(value);
+      } else if (block.activation == v1::Block::SILU) {
+        value = value * ReferenceSigmoid(value);
+      } else if (block.activation == v1::Block::DICE) {
+        const T p = ReferenceSigmoid((value - mean) / deviation);
+        value = value * (p + tensors.dice[o] * (T(1.0) - p));
+      }
       if (options.dropout) value *= T(options.dropout(b, r, o));
     }
   }
@@ -203,14 +312,27 @@ ReferenceOutput<T> ReferenceForward(const ModelSpec& spec, const ModelTensors<co
   ReferenceOutput<T> out;
   out.tie_gap.assign(B, std::numeric_limits<double>::infinity());
   size_t D = spec.input_width();
-  std::vector<T> x(B * D);
+  std::vector<T> input(B * D);
   for (size_t r = 0; r < B; ++r) {
     for (size_t f = 0; f < spec.features().size(); ++f) {
-      ReferenceFeature(spec, tensors.features, batch, f, r, &x[r * D]);
+      ReferenceFeature(spec, tensors.features, batch, f, r, &input[r * D]);
+    }
+    for (size_t i = 0; i < spec.attention().size(); ++i) {
+      ReferenceAttention(spec, spec.attention()[i], tensors.attention[i], tensors.features, batch, r, &input[r * D]);
     }
   }
+  std::vector<T> x = input, head;  // head [B, head_width]
+  const auto append_to_head = [&](size_t offset) {
+    head.resize(B * spec.head_width());
+    for (size_t r = 0; r < B; ++r) std::copy_n(&x[r * D], D, &head[r * spec.head_width() + offset]);
+  };
   for (size_t b = 0; b < spec.blocks().size(); ++b) {
     const BlockSpec& block = spec.blocks()[b];
+    if (spec.is_first(b)) {
+      if (b > 0) append_to_head(0);
+      x = input;
+      D = spec.input_width();
+    }
     const size_t stack = options.experts ? block.stack() : 0;
     std::vector<T> y(B * block.width), z(B * stack), s(B * stack);
     for (size_t r = 0; r < B; ++r) {
@@ -219,14 +341,22 @@ ReferenceOutput<T> ReferenceForward(const ModelSpec& spec, const ModelTensors<co
       out.tie_gap[r] = std::min(out.tie_gap[r], gap);
     }
     ReferenceAfterBlock(block, tensors.blocks[b], options, b, B, y);
+    if (b >= spec.deep_blocks()) {
+      for (size_t i = 0; i < y.size(); ++i) y[i] = input[i] * y[i] + x[i];
+    }
     out.routing_logits.push_back(std::move(z));
     out.scores.push_back(std::move(s));
     x = std::move(y);
     D = block.width;
   }
+  append_to_head(spec.head_width() - D);
+  D = spec.head_width();
   out.logits.assign(B, tensors.head_bias[0]);
   for (size_t r = 0; r < B; ++r) {
-    for (size_t d = 0; d < D; ++d) out.logits[r] += x[r * D + d] * tensors.head_weight[d];
+    for (size_t f = 0; f < spec.features().size(); ++f) {
+      out.logits[r] += ReferenceLinear(spec, tensors.features, batch, f, r);
+    }
+    for (size_t d = 0; d < D; ++d) out.logits[r] += head[r * D + d] * tensors.head_weight[d];
   }
   return out;
 }

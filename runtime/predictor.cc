@@ -8,10 +8,12 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "model/reference.h"
 #include "model/status_macros.h"
 #include "runtime/column_view.h"
 #include "runtime/dense_product.h"
+#include "runtime/input_gather.h"
+#include "runtime/served_attention.h"
+#include "runtime/served_block.h"
 
 namespace hilomoe {
 namespace {
@@ -24,244 +26,158 @@ uint64_t NowNs() {
 
 }  // namespace
 
-// One block as it runs. The first block's product is split by scope, so that the context's half is computed once.
-struct BlockPlan {
-  int stacked = 0;                          // O + L*K, the width of z = [y | a]
-  std::unique_ptr<DenseProduct> context;    // of the first block, null when no feature is of the context
-  std::unique_ptr<DenseProduct> candidate;  // null when every feature is of the context
-  kernels::Routing routing;
-};
-
 struct Predictor::State {
-  explicit State(ModelFile model)
-      : file(std::move(model)), encoder(file.spec(), file.vocabularies(), file.tensors().features) {}
+  State(ModelFile model, const kernels::Kernels& chosen)
+      : file(std::move(model)),
+        encoder(file.spec(), file.vocabularies(), file.tensors().features),
+        kernels(chosen),
+        gather(file.spec(), file.tensors().features, kernels) {}
 
   absl::Status Plan();
-  void GatherFeature(const EncodedBatch& batch, size_t f, size_t begin, int rows, float* x) const;
-  void Gather(const EncodedBatch& batch, bool context, size_t begin, int rows, float* x) const;
+  // The network reads whole rows of x in a candidate's place, not only through products that split.
+  bool NeedsWholeRows() const { return file.spec().blocks().empty() || file.spec().cross_layers() > 0; }
 
-  ModelFile file;
-  RequestEncoder encoder;
-  const kernels::Kernels* kernels = nullptr;
-  std::vector<BlockPlan> blocks;
+  const ModelFile file;
+  const RequestEncoder encoder;
+  const kernels::Kernels& kernels;
+  const InputGather gather;
+  std::vector<std::unique_ptr<ServedAttention>> attention;
+  std::vector<std::unique_ptr<ServedBlock>> blocks;
 };
-
-// All of it is sized for kTileRows rows.
-struct Workspace::Buffers {
-  std::vector<float> x;               // [rows, D]: context columns first
-  std::vector<float> context_x;       // [rows, D]: rows are used as x's when the batch is flat, else the first one only
-  std::vector<float> context_z;       // [rows, stacked] of the first block
-  std::vector<std::vector<float>> z;  // per block [rows, stacked]: base output, then A
-  std::vector<float> gated;           // [rows, L*k] of top-k routing
-  std::vector<int32_t> kept;          // [rows, L*k]
-  std::vector<float> inverse_norm;    // [rows]
-  std::vector<float> context_squared_norm;  // [rows]
-  std::vector<std::byte> scratchpad;
-  std::vector<DenseProduct::Executor> context;    // none or one
-  std::vector<DenseProduct::Executor> candidate;  // per block, less the first without has_candidate
-  bool has_candidate = true;                      // the first block has columns of the candidates
-
-  const DenseProduct::Executor& block(size_t b) const { return candidate[b - (has_candidate ? 0 : 1)]; }
-};
-
-Workspace::Workspace(const Predictor& predictor) : buffers_(std::make_unique<Buffers>()) {
-  const Predictor::State& state = *predictor.state_;
-  const ModelSpec& spec = state.file.spec();
-  Buffers& b = *buffers_;
-  b.x.resize(kTileRows * spec.input_width());
-  b.context_x.resize(kTileRows * spec.input_width());
-  b.inverse_norm.resize(kTileRows);
-  b.context_squared_norm.resize(kTileRows);
-  size_t kept = 0, scratchpad = 0;
-  for (size_t i = 0; i < state.blocks.size(); ++i) {
-    const BlockPlan& plan = state.blocks[i];
-    kept = std::max(kept, spec.blocks()[i].layers * spec.blocks()[i].top_k);
-    for (const auto* product : {plan.context.get(), plan.candidate.get()}) {
-      if (product != nullptr) scratchpad = std::max(scratchpad, product->scratchpad_bytes());
-    }
-    b.z.emplace_back(static_cast<size_t>(kTileRows * plan.stacked));
-  }
-  b.gated.resize(kTileRows * kept);
-  b.kept.resize(kTileRows * kept);
-  b.scratchpad.resize(scratchpad);
-  for (size_t i = 0; i < state.blocks.size(); ++i) {
-    const BlockPlan& plan = state.blocks[i];
-    const float* x = i == 0 ? b.x.data() + spec.context_width() : b.z[i - 1].data();
-    if (plan.context != nullptr) {
-      b.context_z.resize(static_cast<size_t>(kTileRows * plan.stacked));
-      b.context.emplace_back(*plan.context, b.context_x.data(), b.context_z.data(), b.scratchpad.data());
-    }
-    if (plan.candidate != nullptr) {
-      b.candidate.emplace_back(*plan.candidate, x, b.z[i].data(), b.scratchpad.data());
-    } else {
-      b.has_candidate = false;
-    }
-  }
-}
-
-Workspace::~Workspace() = default;
 
 absl::Status Predictor::State::Plan() {
   const ModelSpec& spec = file.spec();
-  int ldx = static_cast<int>(spec.input_width());
+  for (size_t i = 0; i < spec.attention().size(); ++i) {
+    HILOMOE_ASSIGN_OR_RETURN(attention.emplace_back(), ServedAttention::Create(spec, i, file.tensors().attention[i]));
+  }
   for (size_t i = 0; i < spec.blocks().size(); ++i) {
-    const BlockSpec& block = spec.blocks()[i];
-    const ServingBlockTensors<const float>& tensors = file.tensors().blocks[i];
-    BlockPlan& plan = blocks.emplace_back();
-    plan.stacked = static_cast<int>(block.width + block.stack());
-    const int ldw = static_cast<int>(block.input);
-    const int split = i == 0 ? static_cast<int>(spec.context_width()) : 0;
-    if (split > 0) {
-      HILOMOE_ASSIGN_OR_RETURN(
-          plan.context, DenseProduct::Create(tensors.stacked_weight, plan.stacked, split, ldw, ldx, plan.stacked));
-    }
-    if (ldw > split) {
-      HILOMOE_ASSIGN_OR_RETURN(plan.candidate, DenseProduct::Create(tensors.stacked_weight + split, plan.stacked,
-                                                                    ldw - split, ldw, ldx, plan.stacked));
-    }
-    if (block.layers > 0) {
-      plan.routing = {static_cast<int>(block.layers),
-                      static_cast<int>(block.experts),
-                      static_cast<int>(block.top_k),
-                      tensors.alpha[0],
-                      tensors.tau,
-                      tensors.c,
-                      tensors.gram};
-    }
-    ldx = plan.stacked;
+    const bool whole = spec.is_first(i) || i > spec.deep_blocks();  // reads x, or what a cross layer made of it
+    const size_t split = spec.is_first(i) ? spec.context_width() : 0;
+    HILOMOE_ASSIGN_OR_RETURN(blocks.emplace_back(),
+                             ServedBlock::Create(spec.blocks()[i], file.tensors().blocks[i], split,
+                                                 whole ? spec.input_width() : blocks[i - 1]->output_ld()));
   }
   return absl::OkStatus();
 }
 
-// Writes the feature's columns of rows [begin, begin + rows) of its scope to x, the first input column of row 0.
-void Predictor::State::GatherFeature(const EncodedBatch& batch, size_t f, size_t begin, int rows, float* x) const {
-  const ModelSpec& spec = file.spec();
-  const FeatureSpec& feature = spec.features()[f];
-  const EncodedFeature& encoded = batch.features[f];
-  const FeatureTensors<const float>& tensors = file.tensors().features;
-  const size_t ldx = spec.input_width(), d = feature.width;
-  float* out = x + feature.input_offset;
-  if (feature.is_number()) {
-    const float* weight = tensors.numeric_weight[f];
-    for (int r = 0; r < rows; ++r, out += ldx) {
-      const float value = encoded.values[begin + r];
-      if (d == 0) out[0] = value;
-      for (size_t i = 0; i < d; ++i) out[i] = value * weight[i];
-      if (feature.missing_indicator) out[std::max<size_t>(d, 1)] = encoded.missing[begin + r];
-    }
-    return;
+// All of it is sized for kTileRows rows.
+struct Workspace::Buffers {
+  explicit Buffers(const Predictor::State& state);
+
+  std::vector<float> x;                   // [rows, D]: the candidates' columns; all of them with NeedsWholeRows
+  std::vector<float> context_x;           // [rows, D]: rows as x's when the batch is flat, else the first one only
+  std::vector<float> linear;              // [rows], of the context
+  std::vector<float> logits;              // [rows], of one tower
+  std::vector<std::vector<float>> cross;  // per cross layer its output [rows, D]
+  std::vector<std::byte> scratchpad;
+  std::vector<ServedAttention::Runner> attention;
+  std::vector<ServedBlock::Runner> blocks;
+};
+
+Workspace::Buffers::Buffers(const Predictor::State& state) {
+  const ModelSpec& spec = state.file.spec();
+  const size_t D = spec.input_width();
+  x.resize(kTileRows * D);
+  context_x.resize(kTileRows * D);
+  linear.resize(kTileRows);
+  logits.resize(kTileRows);
+  size_t bytes = 0;
+  for (const auto& served : state.attention) bytes = std::max(bytes, served->scratchpad_bytes());
+  for (const auto& served : state.blocks) bytes = std::max(bytes, served->scratchpad_bytes());
+  scratchpad.resize(bytes);
+  attention.reserve(state.attention.size());  // executors hold pointers into the runners' own buffers
+  blocks.reserve(state.blocks.size());
+  for (const auto& served : state.attention) {
+    attention.emplace_back(*served, state.gather, state.kernels, x.data(), scratchpad.data());
   }
-  const float* table = tensors.tables[feature.table];
-  if (!feature.is_pooled()) {
-    for (int r = 0; r < rows; ++r, out += ldx) std::memcpy(out, table + encoded.rows[begin + r] * d, d * sizeof(float));
-    return;
-  }
-  for (int r = 0; r < rows; ++r, out += ldx) {
-    std::memset(out, 0, d * sizeof(float));
-    const uint32_t first = encoded.offsets[begin + r], last = encoded.offsets[begin + r + 1];
-    for (uint32_t i = first; i < last; ++i) kernels->add(static_cast<int>(d), table + encoded.rows[i] * d, out);
-    if (last == first) continue;
-    const float scale = 1 / static_cast<float>(last - first);
-    for (size_t i = 0; i < d; ++i) out[i] *= scale;
+  cross.assign(spec.cross_layers(), std::vector<float>(kTileRows * D));
+  for (size_t i = 0; i < state.blocks.size(); ++i) {
+    const float* input = spec.is_first(i)         ? x.data()
+                         : i < spec.deep_blocks() ? blocks[i - 1].output()
+                                                  : cross[i - 1 - spec.deep_blocks()].data();
+    blocks.emplace_back(*state.blocks[i], state.kernels, context_x.data(), input, scratchpad.data());
   }
 }
 
-void Predictor::State::Gather(const EncodedBatch& batch, bool context, size_t begin, int rows, float* x) const {
-  for (size_t f = 0; f < file.spec().features().size(); ++f) {
-    if (file.spec().features()[f].is_context() == context) GatherFeature(batch, f, begin, rows, x);
-  }
-}
+Workspace::Workspace(const Predictor& predictor) : buffers_(std::make_unique<Buffers>(*predictor.state_)) {}
+Workspace::~Workspace() = default;
 
 Predictor::Predictor(std::unique_ptr<State> state) : state_(std::move(state)) {}
 Predictor::~Predictor() = default;
 
 absl::StatusOr<std::unique_ptr<Predictor>> Predictor::Create(ModelFile file, const PredictorOptions& options) {
-  auto state = std::make_unique<State>(std::move(file));
-  state->kernels = &kernels::SelectKernels(options.instruction_set);
+  auto state = std::make_unique<State>(std::move(file), kernels::SelectKernels(options.instruction_set));
   HILOMOE_RETURN_IF_ERROR(state->Plan());
   return std::unique_ptr<Predictor>(new Predictor(std::move(state)));
 }
 
 const ModelFile& Predictor::file() const { return state_->file; }
 const RequestEncoder& Predictor::encoder() const { return state_->encoder; }
-const kernels::Kernels& Predictor::kernels() const { return *state_->kernels; }
+const kernels::Kernels& Predictor::kernels() const { return state_->kernels; }
 
-void Predictor::Evaluate(const EncodedBatch& batch, Workspace* workspace, absl::Span<float> logits) const {
+void Predictor::EvaluateContext(const EncodedBatch& batch, size_t begin, int rows, Workspace::Buffers* buffers) const {
   const State& state = *state_;
-  const kernels::Kernels& k = *state.kernels;
+  Workspace::Buffers& b = *buffers;
+  state.gather.Features(batch, true, begin, rows, b.context_x.data());
+  std::fill_n(b.linear.begin(), rows, 0.0F);
+  state.gather.AddLinear(batch, true, begin, rows, b.linear.data());
+  for (size_t i = 0; i < b.blocks.size(); ++i) {
+    if (state.file.spec().is_first(i)) b.blocks[i].RunContext(rows);
+  }
+}
+
+// Candidate rows [begin, begin + rows); row r's context is row r * context_step of the context's buffers.
+void Predictor::EvaluateTile(const EncodedBatch& batch, size_t begin, int rows, int context_step,
+                             Workspace::Buffers* buffers, float* logits) const {
+  const State& state = *state_;
   const ModelSpec& spec = state.file.spec();
   const ServingTensors<const float>& tensors = state.file.tensors();
-  Workspace::Buffers& b = *workspace->buffers_;
-  const int D = static_cast<int>(spec.input_width());
-  const int context_width = static_cast<int>(spec.context_width());
-  const bool shared = batch.context_rows == 1;
-  const size_t blocks = state.blocks.size();
-
-  const auto prepare_context = [&](size_t begin, int rows) {
-    if (context_width == 0) return;
-    state.Gather(batch, true, begin, rows, b.context_x.data());
-    if (blocks > 0) b.context[0].Run(rows);
-    k.squared_norm(rows, context_width, b.context_x.data(), D, b.context_squared_norm.data());
+  Workspace::Buffers& b = *buffers;
+  const size_t D = spec.input_width();
+  state.gather.Features(batch, false, begin, rows, b.x.data());
+  for (ServedAttention::Runner& attention : b.attention) attention.Run(batch, begin, rows);
+  for (int r = 0; r < rows && state.NeedsWholeRows(); ++r) {
+    std::memcpy(&b.x[static_cast<size_t>(r) * D], &b.context_x[static_cast<size_t>(r * context_step) * D],
+                spec.context_width() * sizeof(float));
+  }
+  for (size_t i = 0; i < b.blocks.size(); ++i) {
+    b.blocks[i].Run(rows, context_step);
+    if (i < spec.deep_blocks()) continue;
+    const float* x = spec.is_first(i) ? b.x.data() : b.cross[i - 1 - spec.deep_blocks()].data();
+    float* out = b.cross[i - spec.deep_blocks()].data();
+    for (size_t r = 0; r < static_cast<size_t>(rows); ++r) {
+      const float* y = b.blocks[i].output() + r * state.blocks[i]->output_ld();
+      for (size_t d = 0; d < D; ++d) out[r * D + d] = b.x[r * D + d] * y[d] + x[r * D + d];
+    }
+  }
+  // The head, one tower after the other.
+  std::fill_n(logits, rows, tensors.head_bias[0]);
+  const auto add_tower = [&](size_t width, const float* x, size_t ldx, const float* weight) {
+    state.kernels.head(rows, static_cast<int>(width), x, static_cast<int>(ldx), weight, 0, b.logits.data());
+    for (int r = 0; r < rows; ++r) logits[r] += b.logits[r];
   };
-  if (shared) prepare_context(0, 1);
+  const size_t deep = spec.deep_blocks();
+  if (deep > 0) {
+    add_tower(spec.deep_width(), b.blocks[deep - 1].output(), state.blocks[deep - 1]->output_ld(), tensors.head_weight);
+  }
+  if (!b.cross.empty()) add_tower(D, b.cross.back().data(), D, tensors.head_weight + spec.deep_width());
+  if (b.blocks.empty()) add_tower(D, b.x.data(), D, tensors.head_weight);
+  if (!spec.linear()) return;
+  for (int r = 0; r < rows; ++r) logits[r] += b.linear[r * context_step];
+  state.gather.AddLinear(batch, false, begin, rows, logits);
+}
 
+void Predictor::Evaluate(const EncodedBatch& batch, Workspace* workspace, absl::Span<float> logits) const {
+  Workspace::Buffers& b = *workspace->buffers_;
+  const bool shared = batch.context_rows == 1;
+  if (shared) {
+    EvaluateContext(batch, 0, 1, &b);
+    for (ServedAttention::Runner& attention : b.attention) attention.PrepareContext(batch);
+  }
   for (size_t begin = 0; begin < batch.candidate_rows; begin += kTileRows) {
     const int rows = static_cast<int>(std::min<size_t>(kTileRows, batch.candidate_rows - begin));
-    if (!shared) prepare_context(begin, rows);
-    state.Gather(batch, false, begin, rows, b.x.data());
-    const size_t step = shared ? 0 : 1;  // from one row's context to the next one's
-    const float* x = b.x.data();
-    int ldx = D;
-    for (size_t i = 0; i < blocks; ++i) {
-      const BlockPlan& plan = state.blocks[i];
-      const BlockSpec& block = spec.blocks()[i];
-      const int O = static_cast<int>(block.width);
-      float* z = b.z[i].data();
-      if (plan.candidate != nullptr) b.block(i).Run(rows);
-      for (int r = 0; r < rows && plan.context != nullptr; ++r) {
-        const float* half = &b.context_z[r * step * plan.stacked];
-        if (plan.candidate != nullptr) {
-          k.add(plan.stacked, half, z + r * plan.stacked);
-        } else {
-          std::memcpy(z + r * plan.stacked, half, static_cast<size_t>(plan.stacked) * sizeof(float));
-        }
-      }
-      const float* inverse_norm = nullptr;
-      if (block.layers > 0 && block.unit_query) {
-        const int own = i == 0 ? context_width : 0;  // columns whose norm the context brings along
-        k.squared_norm(rows, static_cast<int>(block.input) - own, x + own, ldx, b.inverse_norm.data());
-        for (int r = 0; r < rows; ++r) {
-          const float squared = b.inverse_norm[r] + (own > 0 ? b.context_squared_norm[r * step] : 0);
-          b.inverse_norm[r] = 1 / std::max(std::sqrt(squared), static_cast<float>(kMinQueryNorm));
-        }
-        inverse_norm = b.inverse_norm.data();
-      }
-      const auto activation = block.relu ? kernels::Activation::kRelu : kernels::Activation::kIdentity;
-      const float* bias = tensors.blocks[i].bias;
-      float* a = z + O;
-      if (block.top_k > 0) {
-        const int kept = static_cast<int>(block.layers * block.top_k);
-        k.route_top_k(plan.routing, rows, a, plan.stacked, inverse_norm, b.gated.data(), kept, b.kept.data(), kept,
-                      nullptr, 0);
-        k.add_experts_top_k(rows, O, kept, b.gated.data(), kept, b.kept.data(), kept, tensors.blocks[i].u, O, bias,
-                            activation, z, plan.stacked);
-      } else {
-        if (block.layers > 0)
-          k.route_dense(plan.routing, rows, a, plan.stacked, inverse_norm, a, plan.stacked, nullptr, 0);
-        k.add_experts_dense(rows, O, static_cast<int>(block.stack()), a, plan.stacked, tensors.blocks[i].u, O, bias,
-                            activation, z, plan.stacked);
-      }
-      x = z;
-      ldx = plan.stacked;
-    }
-    if (blocks == 0) {
-      for (int r = 0; r < rows; ++r) {
-        std::memcpy(&b.x[static_cast<size_t>(r) * D], &b.context_x[r * step * D],
-                    static_cast<size_t>(context_width) * sizeof(float));
-      }
-    }
-    k.head(rows, static_cast<int>(spec.head_width()), x, ldx, tensors.head_weight, tensors.head_bias[0],
-           logits.data() + begin);
+    if (!shared) EvaluateContext(batch, begin, rows, &b);
+    EvaluateTile(batch, begin, rows, shared ? 0 : 1, &b, logits.data() + begin);
   }
 }
 

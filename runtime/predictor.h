@@ -71,6 +71,9 @@ class Predictor {
   friend class Workspace;
   struct State;
   explicit Predictor(std::unique_ptr<State> state);
+  void EvaluateContext(const EncodedBatch& batch, size_t begin, int rows, Workspace::Buffers* buffers) const;
+  void EvaluateTile(const EncodedBatch& batch, size_t begin, int rows, int context_step, Workspace::Buffers* buffers,
+                    float* logits) const;
 
   std::unique_ptr<State> state_;
 };

@@ -172,8 +172,9 @@ void RequestEncoder::EncodeIds(const ColumnView& column, int f, size_t rows, Enc
         next_string += text.size();
       }
       if (i < skipped || i >= skipped + kept) continue;
-      if (!int64s && text.empty()) continue;  // the empty string is no id
-      const uint32_t row = int64s ? vocabulary.Find(column.ids[next]) : vocabulary.Find(text);
+      const bool no_id = !int64s && text.empty();  // the empty string is none
+      if (no_id && !feature.aligned) continue;
+      const uint32_t row = no_id ? kMissingRow : int64s ? vocabulary.Find(column.ids[next]) : vocabulary.Find(text);
       unknown += row == kOutOfVocabularyRow;
       out->rows.push_back(row);
       ++present;
@@ -244,6 +245,32 @@ absl::Status RequestEncoder::EncodeColumn(const ColumnView& column, int f, size_
   return absl::OkStatus();
 }
 
+absl::Status RequestEncoder::Align(const AttentionSpec& attention, EncodedBatch* batch) const {
+  const auto length = [&](int f, size_t r) {
+    const std::vector<uint32_t>& offsets = batch->features[f].offsets;
+    return offsets[r + 1] - offsets[r];
+  };
+  const bool context = spec_.features()[attention.history[0]].is_context();
+  const size_t rows = context ? batch->context_rows : batch->candidate_rows;
+  for (size_t r = 0; r < rows; ++r) {
+    int longest = attention.history[0];
+    for (const int f : attention.history) longest = length(f, r) > length(longest, r) ? f : longest;
+    const uint32_t n = length(longest, r);
+    for (const int f : attention.history) {
+      const uint32_t own = length(f, r);
+      if (own == n) continue;
+      if (own > 0) {
+        return Bad(spec_.features()[f], absl::StrCat("row ", r, " has ", own, " values; '",
+                                                     spec_.features()[longest].name, "' beside it has ", n));
+      }
+      EncodedFeature& feature = batch->features[f];
+      feature.rows.insert(feature.rows.begin() + feature.offsets[r], n, kMissingRow);
+      for (size_t i = r + 1; i <= rows; ++i) feature.offsets[i] += n;
+    }
+  }
+  return absl::OkStatus();
+}
+
 absl::Status RequestEncoder::FillAbsent(int f, size_t rows, EncodedFeature* out) const {
   const EncodedFeature& row = absent_[f];
   if (spec_.features()[f].is_number() && row.values.empty()) {
@@ -304,6 +331,9 @@ absl::Status RequestEncoder::Encode(const RequestView& request, EncodedBatch* ba
     if (feature.required) return Bad(feature, "is required and absent");
     HILOMOE_RETURN_IF_ERROR(FillAbsent(f, rows, &batch->features[i]));
     if (counts != nullptr) counts->missing[i] += rows;
+  }
+  for (const AttentionSpec& attention : spec_.attention()) {
+    if (attention.history.size() > 1) HILOMOE_RETURN_IF_ERROR(Align(attention, batch));
   }
   return absl::OkStatus();
 }

@@ -35,7 +35,8 @@ class RequestEncoder {
   // HILOMOE section 7. A CONTEXT feature among the candidates makes the batch flat (context_rows = num_candidates),
   // and context columns are then repeated; a CANDIDATE feature among the context is refused. INVALID_ARGUMENT names the
   // feature: wrong type, wrong number of rows, a number that is not finite, a required feature that is absent, a
-  // feature that stands twice. On an error the outputs hold nothing of use. `counts` may be null.
+  // feature that stands twice, sequences of different lengths side by side. On an error the outputs hold nothing of
+  // use. `counts` may be null.
   absl::Status Encode(const RequestView& request, EncodedBatch* batch, EncodeCounts* counts) const;
 
  private:
@@ -49,6 +50,9 @@ class RequestEncoder {
   void EncodeIds(const ColumnView& column, int feature, size_t rows, EncodedFeature* out, EncodeCounts* counts) const;
   absl::Status EncodeNumbers(const ColumnView& column, int feature, size_t rows, EncodedFeature* out,
                              EncodeCounts* counts) const;
+  // Gives sequences that stand side by side the same lengths: a row that one of them lacks altogether counts as missing
+  // in every position.
+  absl::Status Align(const AttentionSpec& attention, EncodedBatch* batch) const;
   absl::Status FillAbsent(int feature, size_t rows, EncodedFeature* out) const;
   float Transform(int feature, float number) const;
   uint32_t Bucket(int feature, float number) const;

@@ -42,20 +42,22 @@ struct Kernels {
   const char* name;  // "portable", "avx2", "avx512"
 
   // Dense routing. For every row r, with nu = inverse_norm[r] (1 where inverse_norm is null):
-  //   z_l = tau_l * (alpha * nu * a_l + sum_{j<l} s_j G_lj^T) + c_l,   s_l = softmax(z_l),   gated_l = a_l * s_l
-  // a [B, L*K] (lda), gated [B, L*K] (ldg), may be the same memory as a; scores [B, L*K] (lds) or null.
+  //   z_l = tau_l * (alpha * nu * r_l + sum_{j<l} s_j G_lj^T) + c_l,   s_l = softmax(z_l),   gated_l = a_l * s_l
+  // a and r [B, L*K] (lda), r null: it is a; gated [B, L*K] (ldg), may be the same memory as a, even where r is a;
+  // scores [B, L*K] (lds) or null.
   // The exponential's relative error is at most 2^-23; where it falls below 2^-126 the score is 0. A NaN or +inf
   // among the logits of a layer makes that layer's scores NaN.
-  void (*route_dense)(const Routing& routing, int rows, const float* a, int lda, const float* inverse_norm,
-                      float* gated, int ldg, float* scores, int lds);
+  void (*route_dense)(const Routing& routing, int rows, const float* a, const float* r, int lda,
+                      const float* inverse_norm, float* gated, int ldg, float* scores, int lds);
 
   // Top-k routing: the k largest logits of a layer are kept (of equal ones the lower index), softmax over them.
   // gated [B, L*k] (ldg) and index [B, L*k] (ldi): per layer the kept experts in ascending order, index counted over
   // the stack, l*K + i. scores as above, exactly 0 for experts that are not kept. -0 equals 0, and a NaN counts as
   // larger than any number: it is kept and shows in the scores. Whatever the inputs, k experts are kept and every
   // index is in its layer's range.
-  void (*route_top_k)(const Routing& routing, int rows, const float* a, int lda, const float* inverse_norm,
-                      float* gated, int ldg, int32_t* index, int ldi, float* scores, int lds);
+  void (*route_top_k)(const Routing& routing, int rows, const float* a, const float* r, int lda,
+                      const float* inverse_norm, float* gated, int ldg, int32_t* index, int ldi, float* scores,
+                      int lds);
 
   // y = activation(y + bias + gated * U), in place: y [B, O] (ldy), bias [O], gated [B, n] (ldg), U [n, O] (ldu),
   // n = L*K; n may be 0: bias and activation alone.
@@ -71,6 +73,19 @@ struct Kernels {
 
   // logit[r] = bias + sum_d x[r, d] * weight[d]
   void (*head)(int rows, int width, const float* x, int ldx, const float* weight, float bias, float* logit);
+
+  // y <- y p, p = sigmoid(y), in place; y [B, O] (ldy). The sigmoid's relative error is at most 2^-21.
+  void (*silu)(int rows, int width, float* y, int ldy);
+
+  // y <- y (p + a (1 - p)), p = sigmoid((y - mean) * inverse_deviation), in place; the three [O].
+  void (*dice)(int rows, int width, const float* mean, const float* inverse_deviation, const float* a, float* y,
+               int ldy);
+
+  // One head of target attention for one candidate: s = softmax(history p), out = sum_j s_j history[j].
+  // history [n, width] (ldh); the same transposed, [width, n] (ldt); p, out [width]; scores [n] receives s. n = 0
+  // gives zeros.
+  void (*attend)(int n, int width, const float* history, int ldh, const float* transposed, int ldt, const float* p,
+                 float* scores, float* out);
 
   // out[d] += x[d]; the inner step of pooling and of adding the context's half to a candidate's.
   void (*add)(int width, const float* x, float* out);

@@ -5,6 +5,7 @@
 
 #include "runtime/kernels/kernel_tables.h"
 #include "runtime/kernels/kernels.h"
+#include "runtime/kernels/vector_activation.h"
 #include "runtime/kernels/vector_experts.h"
 #include "runtime/kernels/vector_routing.h"
 
@@ -146,6 +147,9 @@ const Kernels kAvx2Kernels = {
     .add_experts_top_k = AddExpertsTopK<Avx2>,
     .squared_norm = SquaredNorm<Avx2>,
     .head = Head<Avx2>,
+    .silu = Silu<Avx2>,
+    .dice = Dice<Avx2>,
+    .attend = Attend<Avx2>,
     .add = Add<Avx2>,
 };
 

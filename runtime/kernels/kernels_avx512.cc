@@ -5,6 +5,7 @@
 
 #include "runtime/kernels/kernel_tables.h"
 #include "runtime/kernels/kernels.h"
+#include "runtime/kernels/vector_activation.h"
 #include "runtime/kernels/vector_experts.h"
 #include "runtime/kernels/vector_routing.h"
 
@@ -129,6 +130,9 @@ const Kernels kAvx512Kernels = {
     .add_experts_top_k = AddExpertsTopK<Avx512>,
     .squared_norm = SquaredNorm<Avx512>,
     .head = Head<Avx512>,
+    .silu = Silu<Avx512>,
+    .dice = Dice<Avx512>,
+    .attend = Attend<Avx512>,
     .add = Add<Avx512>,
 };
 

@@ -20,12 +20,12 @@ constexpr int kTileColumns = 32;
 
 size_t Offset(int row, int leading) { return static_cast<size_t>(row) * static_cast<size_t>(leading); }
 
-// z[i] = tau * (query_scale * a[i] + sum_c scores[c] * G[i, c]) + c[i] of one layer, over the scores known so far.
-void Logits(const Routing& routing, int layer, float query_scale, const float* a, const float* scores, float* z) {
+// z[i] = tau * (query_scale * r[i] + sum_c scores[c] * G[i, c]) + c[i] of one layer, over the scores known so far.
+void Logits(const Routing& routing, int layer, float query_scale, const float* r, const float* scores, float* z) {
   const int known = layer * routing.experts;
   for (int i = 0; i < routing.experts; ++i) {
     const float* gram = routing.gram + Offset(known + i, routing.layers * routing.experts);
-    float sum = query_scale * a[known + i];
+    float sum = query_scale * r[known + i];
     for (int c = 0; c < known; ++c) sum += scores[c] * gram[c];
     z[i] = routing.logit_scale[layer] * sum + routing.logit_offset[known + i];
   }
@@ -61,41 +61,43 @@ void SelectTopK(int experts, int top_k, const float* z, bool* kept) {
   }
 }
 
-void RouteDense(const Routing& routing, int rows, const float* a, int lda, const float* inverse_norm, float* gated,
-                int ldg, float* scores, int lds) {
+void RouteDense(const Routing& routing, int rows, const float* a, const float* r, int lda, const float* inverse_norm,
+                float* gated, int ldg, float* scores, int lds) {
   const int stack = routing.layers * routing.experts;
   float row_scores[kMaxStackedExperts];
-  for (int r = 0; r < rows; ++r) {
-    const float* row_a = a + Offset(r, lda);
-    const float query_scale = routing.query_scale * (inverse_norm != nullptr ? inverse_norm[r] : 1.0f);
+  for (int row = 0; row < rows; ++row) {
+    const float* row_a = a + Offset(row, lda);
+    const float* row_r = r != nullptr ? r + Offset(row, lda) : row_a;
+    const float query_scale = routing.query_scale * (inverse_norm != nullptr ? inverse_norm[row] : 1.0f);
     for (int layer = 0; layer < routing.layers; ++layer) {
       float* z = row_scores + layer * routing.experts;
-      Logits(routing, layer, query_scale, row_a, row_scores, z);
+      Logits(routing, layer, query_scale, row_r, row_scores, z);
       Softmax(routing.experts, nullptr, z);
     }
-    float* row_gated = gated + Offset(r, ldg);
+    float* row_gated = gated + Offset(row, ldg);
     for (int c = 0; c < stack; ++c) row_gated[c] = row_a[c] * row_scores[c];
     if (scores != nullptr) {
-      for (int c = 0; c < stack; ++c) scores[Offset(r, lds) + c] = row_scores[c];
+      for (int c = 0; c < stack; ++c) scores[Offset(row, lds) + c] = row_scores[c];
     }
   }
 }
 
-void RouteTopK(const Routing& routing, int rows, const float* a, int lda, const float* inverse_norm, float* gated,
-               int ldg, int32_t* index, int ldi, float* scores, int lds) {
+void RouteTopK(const Routing& routing, int rows, const float* a, const float* r, int lda, const float* inverse_norm,
+               float* gated, int ldg, int32_t* index, int ldi, float* scores, int lds) {
   const int stack = routing.layers * routing.experts;
   float row_scores[kMaxStackedExperts];
   bool kept[kMaxExperts];
-  for (int r = 0; r < rows; ++r) {
-    const float* row_a = a + Offset(r, lda);
-    float* row_gated = gated + Offset(r, ldg);
-    int32_t* row_index = index + Offset(r, ldi);
-    const float query_scale = routing.query_scale * (inverse_norm != nullptr ? inverse_norm[r] : 1.0f);
+  for (int row = 0; row < rows; ++row) {
+    const float* row_a = a + Offset(row, lda);
+    const float* row_r = r != nullptr ? r + Offset(row, lda) : row_a;
+    float* row_gated = gated + Offset(row, ldg);
+    int32_t* row_index = index + Offset(row, ldi);
+    const float query_scale = routing.query_scale * (inverse_norm != nullptr ? inverse_norm[row] : 1.0f);
     int out = 0;
     for (int layer = 0; layer < routing.layers; ++layer) {
       const int first = layer * routing.experts;
       float* z = row_scores + first;
-      Logits(routing, layer, query_scale, row_a, row_scores, z);
+      Logits(routing, layer, query_scale, row_r, row_scores, z);
       SelectTopK(routing.experts, routing.top_k, z, kept);
       Softmax(routing.experts, kept, z);
       for (int i = 0; i < routing.experts; ++i) {
@@ -106,7 +108,7 @@ void RouteTopK(const Routing& routing, int rows, const float* a, int lda, const 
       }
     }
     if (scores != nullptr) {
-      for (int c = 0; c < stack; ++c) scores[Offset(r, lds) + c] = row_scores[c];
+      for (int c = 0; c < stack; ++c) scores[Offset(row, lds) + c] = row_scores[c];
     }
   }
 }
@@ -170,6 +172,45 @@ void Head(int rows, int width, const float* x, int ldx, const float* weight, flo
   for (int r = 0; r < rows; ++r) logit[r] = bias + Dot(width, x + Offset(r, ldx), weight);
 }
 
+// From the side on which the exponential cannot overflow.
+float Sigmoid(float x) {
+  const float e = std::exp(x < 0 ? x : -x);
+  return (x < 0 ? e : 1.0f) / (1.0f + e);
+}
+
+void Silu(int rows, int width, float* y, int ldy) {
+  for (int r = 0; r < rows; ++r) {
+    float* row = y + Offset(r, ldy);
+    for (int c = 0; c < width; ++c) row[c] *= Sigmoid(row[c]);
+  }
+}
+
+void Dice(int rows, int width, const float* mean, const float* inverse_deviation, const float* a, float* y, int ldy) {
+  for (int r = 0; r < rows; ++r) {
+    float* row = y + Offset(r, ldy);
+    for (int c = 0; c < width; ++c) {
+      const float p = Sigmoid((row[c] - mean[c]) * inverse_deviation[c]);
+      row[c] *= p + a[c] * (1.0f - p);
+    }
+  }
+}
+
+void Attend(int n, int width, const float* history, int ldh, const float* transposed, int ldt, const float* p,
+            float* scores, float* out) {
+  for (int d = 0; d < width; ++d) out[d] = 0;
+  if (n == 0) return;
+  for (int j = 0; j < n; ++j) scores[j] = 0;
+  for (int d = 0; d < width; ++d) {
+    const float* row = transposed + Offset(d, ldt);
+    for (int j = 0; j < n; ++j) scores[j] += p[d] * row[j];
+  }
+  Softmax(n, nullptr, scores);
+  for (int j = 0; j < n; ++j) {
+    const float* row = history + Offset(j, ldh);
+    for (int d = 0; d < width; ++d) out[d] += scores[j] * row[d];
+  }
+}
+
 void Add(int width, const float* x, float* out) {
   for (int d = 0; d < width; ++d) out[d] += x[d];
 }
@@ -185,6 +226,9 @@ const Kernels kPortableKernels = {
     .add_experts_top_k = AddExpertsTopK,
     .squared_norm = SquaredNorm,
     .head = Head,
+    .silu = Silu,
+    .dice = Dice,
+    .attend = Attend,
     .add = Add,
 };
 

@@ -43,7 +43,7 @@ void LoadScoresByRow(const float* scores, int experts, typename V::Float (&t)[V:
 }
 
 template <class V>
-void Logits(const Routing& routing, int layer, int rows, const float* a, int lda, typename V::Float query_scale,
+void Logits(const Routing& routing, int layer, int rows, const float* r, int lda, typename V::Float query_scale,
             float* scores) {
   using Float = typename V::Float;
   constexpr int kLanes = V::kLanes;
@@ -54,7 +54,7 @@ void Logits(const Routing& routing, int layer, int rows, const float* a, int lda
   for (int e = 0; e < experts; e += kLanes) {
     const int count = AtMost(kLanes, experts - e);
     Float t[kLanes];
-    LoadTransposed<V>(a + known + e, lda, rows, count, t);
+    LoadTransposed<V>(r + known + e, lda, rows, count, t);
     for (int i = 0; i < count; ++i) V::Store(logits + (e + i) * kLanes, V::Mul(query_scale, t[i]));
   }
   const Float logit_scale = V::Broadcast(routing.logit_scale[layer]);
@@ -173,16 +173,17 @@ typename V::Float QueryScale(const Routing& routing, int rows, const float* inve
 }
 
 template <class V>
-void RouteDense(const Routing& routing, int rows, const float* a, int lda, const float* inverse_norm, float* gated,
-                int ldg, float* scores, int lds) {
+void RouteDense(const Routing& routing, int rows, const float* a, const float* r, int lda, const float* inverse_norm,
+                float* gated, int ldg, float* scores, int lds) {
   const int columns = routing.layers * routing.experts;
   RoutingTile<V> tile;
   for (int first = 0; first < rows; first += V::kLanes) {
     const int count = AtMost(V::kLanes, rows - first);
     const float* tile_a = a + Offset(first, lda);
+    const float* tile_r = r != nullptr ? r + Offset(first, lda) : tile_a;
     const auto scale = QueryScale<V>(routing, count, inverse_norm != nullptr ? inverse_norm + first : nullptr);
     for (int layer = 0; layer < routing.layers; ++layer) {
-      Logits<V>(routing, layer, count, tile_a, lda, scale, tile.scores);
+      Logits<V>(routing, layer, count, tile_r, lda, scale, tile.scores);
       Softmax<V>(routing.experts, nullptr, tile.scores + Offset(layer * routing.experts, V::kLanes));
     }
     if (scores != nullptr) {
@@ -193,16 +194,17 @@ void RouteDense(const Routing& routing, int rows, const float* a, int lda, const
 }
 
 template <class V>
-void RouteTopK(const Routing& routing, int rows, const float* a, int lda, const float* inverse_norm, float* gated,
-               int ldg, int32_t* index, int ldi, float* scores, int lds) {
+void RouteTopK(const Routing& routing, int rows, const float* a, const float* r, int lda, const float* inverse_norm,
+               float* gated, int ldg, int32_t* index, int ldi, float* scores, int lds) {
   RoutingTile<V> tile;
   for (int first = 0; first < rows; first += V::kLanes) {
     const int count = AtMost(V::kLanes, rows - first);
     const float* tile_a = a + Offset(first, lda);
+    const float* tile_r = r != nullptr ? r + Offset(first, lda) : tile_a;
     const auto scale = QueryScale<V>(routing, count, inverse_norm != nullptr ? inverse_norm + first : nullptr);
     for (int layer = 0; layer < routing.layers; ++layer) {
       float* z = tile.scores + Offset(layer * routing.experts, V::kLanes);
-      Logits<V>(routing, layer, count, tile_a, lda, scale, tile.scores);
+      Logits<V>(routing, layer, count, tile_r, lda, scale, tile.scores);
       SelectTopK<V>(routing.experts, routing.top_k, z, tile);
       Softmax<V>(routing.experts, tile.kept_rows, z);
       StoreKept<V>(routing, layer, count, tile_a, lda, tile, gated + Offset(first, ldg), ldg,

@@ -52,6 +52,30 @@ TEST(FlopsTest, TopKExperts) {
   EXPECT_EQ(flops.request, 2 * 3 * (7 + 12));
 }
 
+TEST(FlopsTest, ProjectedQuery) {
+  const Flops flops = Count("blocks { width: 7 experts { layers: 3 experts_per_layer: 4 query_projection: LINEAR } }");
+  EXPECT_EQ(flops.row, 70 + 2 * 12 * (5 + 7) + 2 * 12 * 5 + 3 * 2 * 16 + 14);
+}
+
+TEST(FlopsTest, CrossTower) {
+  const Flops flops = Count("cross { experts { layers: 1 experts_per_layer: 4 } } cross { } blocks { width: 7 }");
+  // two layers of 5 x 5 with x0 * y + x, experts, the deep block, the head over both
+  EXPECT_EQ(flops.row, 2 * (50 + 10) + 2 * 4 * 10 + 70 + 2 * 12);
+  EXPECT_EQ(flops.dense_row, 2 * (50 + 10) + 70 + 2 * 12);
+  EXPECT_EQ(flops.request, 2 * 3 * (5 + 4) + 2 * 3 * 7);  // both towers' first layers read x itself
+}
+
+TEST(FlopsTest, Attention) {
+  const ModelSpec spec = SpecFromText(
+      absl::StrCat(kFive,
+                   "features { id: 3 name: 'h' kind: SEQUENCE scope: CONTEXT id_type: INT64 embedding_width: 4 "
+                   "max_length: 10 pooling: NONE }"
+                   "network { attention { query: 'b' history: 'h' heads: 3 head_width: 8 output_width: 6 } }"));
+  // per head: query 2 * 4 * 2, scores and pooling 2 * 2 * 4 * 10, output 2 * 4 * 6; then the head over 5 + 6
+  EXPECT_EQ(CountFlops(spec).row, 3 * (16 + 160 + 48) + 22);
+  EXPECT_EQ(CountFlops(spec).candidate, CountFlops(spec).row);
+}
+
 TEST(FlopsTest, KeepingAllIsDense) {
   EXPECT_EQ(Count("blocks { width: 7 experts { layers: 3 experts_per_layer: 4 top_k: 4 } }").row,
             Count("blocks { width: 7 experts { layers: 3 experts_per_layer: 4 } }").row);

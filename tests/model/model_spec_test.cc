@@ -167,6 +167,63 @@ INSTANTIATE_TEST_SUITE_P(
                           "4: network.blocks[0].experts.top_k: 5"}),
     [](const auto& info) { return info.param.name; });
 
+const std::string kHistory =
+    "features { id: 2 name: 'h' kind: SEQUENCE scope: CONTEXT id_type: INT64 embedding_width: 3 pooling: NONE }\n"
+    "features { id: 3 name: 'g' kind: SEQUENCE scope: CONTEXT id_type: INT64 embedding_width: 2 max_length: 7 }\n"
+    "features { id: 4 name: 'u' kind: CATEGORICAL scope: CONTEXT id_type: INT64 embedding_width: 2 }\n";
+std::string Attention(const std::string& text) { return kHistory + "network { attention {" + text + "} }"; }
+
+INSTANTIATE_TEST_SUITE_P(
+    NetworkParts, WrongConfigTest,
+    testing::Values(
+        Wrong{
+            "projection_of_a_constant_router",
+            Blocks(
+                "width: 4 experts { layers: 1 experts_per_layer: 4 routing_scale: PAPER\n query_projection: LINEAR }"),
+            "4: network.blocks[0].experts.query_projection: "},
+        Wrong{"cross_top_one", "network { cross { experts { layers: 1 experts_per_layer: 4\n top_k: 1 } } }",
+              "3: network.cross[0].experts.top_k: 1"},
+        Wrong{"bag_unpooled", Ids("id_type: INT64 embedding_width: 2\npooling: NONE"),
+              "3: features[1].pooling: NONE belongs"},
+        Wrong{"nobody_reads_it", kHistory, "2: features[1].pooling: NONE, and no attention"},
+        Wrong{"no_query", Attention("history: 'h'"), "5: network.attention[0].query: "},
+        Wrong{"no_history", Attention("query: 'item'"), "5: network.attention[0].history: "},
+        Wrong{"unknown_query", Attention("query: 'x'"), "5: network.attention[0].query[0]: there is no"},
+        Wrong{"query_of_the_context", Attention("query: 'u' history: 'h'"),
+              "5: network.attention[0].query[0]: 'u' is no"},
+        Wrong{"history_is_no_sequence", Attention("query: 'item' history: 'u'"),
+              "5: network.attention[0].history[0]: 'u' is no SEQUENCE"},
+        Wrong{"twice", Attention("query: 'item' history: 'h'\nhistory: 'h'"),
+              "6: network.attention[0].history[1]: h stands twice"},
+        Wrong{"other_length", Attention("query: 'item' history: 'h'\nhistory: 'g'"),
+              "6: network.attention[0].history[1]: 'g' and 'h'"},
+        Wrong{"heads", Attention("query: 'item' history: 'h' heads: 0"), "5: network.attention[0].heads: 0"},
+        Wrong{"head_width", Attention("query: 'item' history: 'h' head_width: 2000"),
+              "5: network.attention[0].head_width: 2000"},
+        Wrong{"output_width", Attention("query: 'item' history: 'h' output_width: 0"),
+              "5: network.attention[0].output_width: 0"}),
+    [](const auto& info) { return info.param.name; });
+
+TEST(ModelSpecTest, AttentionEndsTheInputAndTowersMeetInTheHead) {
+  const ModelSpec spec = SpecFromText(absl::StrCat(kAllFeatures, kAlignedSequences, "network {", kAttention,
+                                                   "blocks { width: 6 } cross { } cross { } linear: true }"));
+  EXPECT_EQ(spec.input_width(), 21 + 4 + 4);  // unpooled sequences add nothing, attention 4 and the history's 4
+  EXPECT_EQ(spec.attention()[0].input_offset, 21);
+  EXPECT_EQ(spec.attention()[0].history_width, 4 + 3);
+  EXPECT_EQ(spec.attention()[1].query_width, 4 + 2);
+  EXPECT_EQ(spec.blocks().size(), 3);
+  EXPECT_EQ(spec.deep_blocks(), 1);
+  EXPECT_TRUE(spec.is_first(1));
+  EXPECT_EQ(spec.BlockName(2), "cross.1");
+  EXPECT_EQ(spec.blocks()[2].width, 29);
+  EXPECT_EQ(spec.head_width(), 6 + 29);
+  const int clicks = spec.FindFeature("clicks"), history = spec.FindFeature("history");
+  EXPECT_TRUE(spec.features()[clicks].aligned);
+  EXPECT_FALSE(spec.features()[history].aligned);
+  EXPECT_FALSE(spec.is_linear(clicks));
+  EXPECT_TRUE(spec.is_linear(history));
+}
+
 TEST(ModelSpecTest, RefusesAConfigWithoutFeatures) {
   EXPECT_THAT(std::string(Parse("network {}").message()), StartsWith("c.textproto: features: "));
 }

@@ -31,6 +31,17 @@ inline constexpr char kAllFeatures[] = R"(
   features { id: 8 name: "hash" kind: CATEGORICAL scope: CANDIDATE id_type: INT64 embedding_width: 2
              vocabulary { hash_buckets: 6 } }
 )";
+// Two sequences that stand side by side and enter by attention alone.
+inline constexpr char kAlignedSequences[] = R"(
+  features { id: 9 name: "clicks" kind: SEQUENCE scope: CONTEXT id_type: INT64 share_embedding: "item" max_length: 5
+             pooling: NONE }
+  features { id: 10 name: "topics" kind: SEQUENCE scope: CONTEXT id_type: STRING embedding_width: 3 max_length: 5
+             pooling: NONE }
+)";
+inline constexpr char kAttention[] = R"(
+  attention { query: "item" history: "clicks" history: "topics" heads: 2 head_width: 3 output_width: 4 }
+  attention { query: "item" query: "hash" history: "history" head_width: 5 }
+)";
 
 inline v1::ModelConfig ModelConfigFromText(const std::string& text) {
   v1::ModelConfig config;
@@ -84,14 +95,24 @@ inline EncodedBatch RandomBatch(const ModelSpec& spec, const std::vector<uint32_
   EncodedBatch batch;
   batch.candidate_rows = rows;
   batch.context_rows = shared_context ? 1 : rows;
-  for (const FeatureSpec& feature : spec.features()) {
+  for (size_t f = 0; f < spec.features().size(); ++f) {
+    const FeatureSpec& feature = spec.features()[f];
     EncodedFeature& encoded = batch.features.emplace_back();
+    // The sequence it stands beside, if that came before: it has the same lengths.
+    const EncodedFeature* beside = nullptr;
+    for (const AttentionSpec& attention : spec.attention()) {
+      const bool mine = std::find(attention.history.begin(), attention.history.end(), f) != attention.history.end();
+      const size_t first = static_cast<size_t>(attention.history[0]);
+      if (mine && first < f) beside = &batch.features[first];
+    }
     const size_t n = feature.is_context() ? batch.context_rows : rows;
     const auto row = [&] { return static_cast<uint32_t>(engine() % table_rows[feature.table]); };
     if (feature.is_pooled()) {
       encoded.offsets.push_back(0);
       for (size_t r = 0; r < n; ++r) {
-        for (size_t i = engine() % (feature.max_length % 8 + 1); i > 0; --i) encoded.rows.push_back(row());
+        size_t length = engine() % (feature.max_length % 8 + 1);
+        if (beside != nullptr) length = beside->offsets[r + 1] - beside->offsets[r];
+        for (; length > 0; --length) encoded.rows.push_back(row());
         encoded.offsets.push_back(static_cast<uint32_t>(encoded.rows.size()));
       }
       continue;

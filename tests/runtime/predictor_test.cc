@@ -48,6 +48,8 @@ constexpr char kTwoBlocks[] =
     "blocks { width: 17 experts { layers: 3 experts_per_layer: 5 } }"
     "blocks { width: 9 experts { layers: 2 experts_per_layer: 4 } }";
 
+const std::string kAllAttended = std::string(kAllFeatures) + kAlignedSequences;
+
 std::vector<Case> Cases() {
   return {
       {"no_blocks", kAllFeatures, ""},
@@ -68,6 +70,20 @@ std::vector<Case> Cases() {
       {"paper", kAllFeatures,
        "blocks { width: 17 experts { layers: 2 experts_per_layer: 4 routing_scale: PAPER query_norm: NONE } }"
        "blocks { width: 9 experts { layers: 3 experts_per_layer: 4 routing_scale: PAPER query_norm: NONE } }"},
+      {"projected_query", kAllFeatures,
+       "blocks { width: 17 experts { layers: 3 experts_per_layer: 5 query_projection: LINEAR } }"
+       "blocks { width: 9 experts { layers: 2 experts_per_layer: 4 query_projection: LINEAR top_k: 2 } }"},
+      {"silu_dice", kAllFeatures,
+       "blocks { width: 37 activation: SILU experts { layers: 2 experts_per_layer: 4 } }"
+       "blocks { width: 19 activation: DICE } blocks { width: 5 batch_norm: false activation: DICE }"},
+      {"cross", kAllFeatures,
+       "cross { experts { layers: 2 experts_per_layer: 4 } } cross { } blocks { width: 9 } linear: true"},
+      {"cross_alone", kAllFeatures, "cross { experts { layers: 2 experts_per_layer: 4 top_k: 2 } }"},
+      {"linear_alone", kAllFeatures, "linear: true"},
+      {"attention", kAllAttended, std::string(kAttention) + kTwoBlocks, 1000},
+      {"attention_everywhere", kAllAttended, std::string(kAttention) + kTwoBlocks + "cross { } linear: true"},
+      {"context_only_cross", kOneContext, "cross { experts { layers: 2 experts_per_layer: 4 } } linear: true"},
+      {"candidate_only_cross", kOneCandidate, "cross { experts { layers: 2 experts_per_layer: 4 } } linear: true"},
       {"context_only", kOneContext, kTwoBlocks},
       {"context_only_top_k", kOneContext, "blocks { width: 6 experts { layers: 2 experts_per_layer: 4 top_k: 2 } }"},
       {"context_only_no_blocks", kOneContext, ""},

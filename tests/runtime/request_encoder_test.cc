@@ -55,6 +55,33 @@ void ExpectBad(const absl::Status& status, const std::string& message) {
   EXPECT_THAT(std::string(status.message()), HasSubstr(message));
 }
 
+// Sequences side by side: no position is dropped, and a row without one of them is missing everywhere in it.
+TEST(AlignedSequencesTest, KeepTheirPositions) {
+  EncoderFixture fixture(R"(
+    features { id: 1 name: "item" kind: CATEGORICAL scope: CANDIDATE id_type: INT64 embedding_width: 1 }
+    features { id: 2 name: "seen" kind: SEQUENCE scope: CONTEXT id_type: INT64 share_embedding: "item" max_length: 2
+               pooling: NONE }
+    features { id: 3 name: "kind" kind: SEQUENCE scope: CONTEXT id_type: STRING embedding_width: 1 max_length: 2
+               pooling: NONE }
+    network { attention { query: "item" history: "seen" history: "kind" } })");
+  EncodedBatch batch;
+  const auto encode = [&](size_t rows, const Columns& columns) {
+    return fixture.encoder().Encode({rows, {}, columns.views()}, &batch, nullptr);
+  };
+  const Column items = Ids("item", {10, 10, 10});
+  ASSERT_TRUE(
+      encode(3, {items, Ids("seen", {10, 20, 30, 20}, {3, 0, 1}), Strings("kind", {"a", "", "b"}, {3, 0, 0})}).ok());
+  EXPECT_THAT(batch.features[1].rows, ElementsAre(3, 4, 3));
+  EXPECT_THAT(batch.features[1].offsets, ElementsAre(0, 2, 2, 3));
+  EXPECT_THAT(batch.features[2].rows, ElementsAre(kMissingRow, 3, kMissingRow));
+  EXPECT_THAT(batch.features[2].offsets, ElementsAre(0, 2, 2, 3));
+  // An old client that knows nothing of the second one.
+  ASSERT_TRUE(encode(1, {Ids("item", {10}), Ids("seen", {10, 20}, {2})}).ok());
+  EXPECT_THAT(batch.features[2].rows, ElementsAre(kMissingRow, kMissingRow));
+  const absl::Status status = encode(1, {Ids("item", {10}), Ids("seen", {10, 20}, {2}), Strings("kind", {"a"}, {1})});
+  EXPECT_THAT(std::string(status.message()), HasSubstr("'kind': row 0 has 1 values; 'seen' beside it has 2"));
+}
+
 TEST_F(RequestEncoderTest, CategoricalValues) {
   ASSERT_TRUE(Encode(4, {}, {Ids("item", {30, 10, 11, 20})}).ok());
   EXPECT_THAT(feature(kItem).rows, ElementsAre(4, 2, kOutOfVocabularyRow, 3));

@@ -41,10 +41,13 @@ void AppendLength(uint32_t length, size_t rows_before, v1::Column* column) {
 absl::Status AppendCell(const FeatureSpec& feature, const LogReader& reader, std::string_view cell, size_t rows_before,
                         v1::Column* column) {
   uint32_t length = 0;
-  for (std::string_view rest = cell; !rest.empty();) {
-    const std::string_view value = feature.is_pooled() ? rest.substr(0, rest.find(kIdSeparator)) : rest;
-    rest.remove_prefix(std::min(rest.size(), value.size() + 1));
-    if (value.empty()) continue;
+  // "a^" has a second, empty position, which only an aligned sequence keeps.
+  for (bool more = !cell.empty(); more;) {
+    const size_t at = feature.is_pooled() ? cell.find(kIdSeparator) : std::string_view::npos;
+    const std::string_view value = cell.substr(0, at);
+    more = at != std::string_view::npos;
+    if (more) cell.remove_prefix(at + 1);
+    if (value.empty() && !feature.aligned) continue;
     HILOMOE_RETURN_IF_ERROR(AppendValue(feature, reader, value, column));
     ++length;
   }

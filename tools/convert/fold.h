@@ -10,7 +10,8 @@
 namespace hilomoe {
 
 // With a = gamma / sqrt(variance + eps) per output:
-//   W0[o, :] <- a_o W0[o, :],   U_l[:, o] <- a_o U_l[:, o],   b <- (b - mean) a + beta,   G = V V^T
+//   W0[o, :] <- a_o W0[o, :],   U_l[:, o] <- a_o U_l[:, o],   b <- (b - mean) a + beta,   G = V V^T,   V Wq
+// and of attention, per head, Wk^T Wq / sqrt(head width) and Wo Wv,
 // computed in double, rounded once. One vector per tensor of TensorRegistry::ForServing, in its order.
 std::vector<std::vector<float>> FoldTensors(const ModelSpec& spec, const TensorRegistry& training,
                                             const TensorRegistry& serving, const std::vector<float>& weights);

@@ -18,6 +18,7 @@ template <typename T>
 TrainBlock<T>::TrainBlock(const BlockSpec& block, Parallel& parallel)
     : block_(block),
       parallel_(parallel),
+      dice_(block.width),
       gram_(block.stack() * block.stack()),
       mean_(block.width),
       inverse_deviation_(block.width),
@@ -30,14 +31,21 @@ void TrainBlock<T>::Forward(const BlockTensors<const T>& tensors, const BlockMod
   mode_ = mode;
   x_ = x;
   B_ = B;
-  const size_t D = block_.input, O = block_.width, n = stack(), ldz = O + n;
+  const size_t D = block_.input, O = block_.width, n = stack(), ldz = stacked();
+  const bool projected = n > 0 && block_.projected_query;
   z_.resize(B * ldz);
   output_.resize(B * O);
+  if (keeps_normalised()) normalised_.resize(B * O);
   nu_.resize(B);
   raw_.resize(B * n);
   s_.resize(B * n);
   gated_.resize(B * n);
   if (n > 0) ComputeGram(block_, tensors.v, gram_.data());
+  if (projected) {
+    projected_v_.resize(n * D);
+    MatrixProduct(Transpose::kNo, Transpose::kNo, n, D, D, T(1), tensors.v, D, tensors.query, D, T(0),
+                  projected_v_.data(), D);
+  }
   const bool sums = mode.routing_sums && n > 0;
   parallel_.Run([&](int t) {
     const auto [begin, end] = parallel_.Slice(B, t, kRowGrain);
@@ -45,8 +53,12 @@ void TrainBlock<T>::Forward(const BlockTensors<const T>& tensors, const BlockMod
     if (begin == end) return;
     const size_t rows = end - begin;
     // V follows W0 in memory, so one product gives the base output and A.
-    MatrixProduct(Transpose::kNo, Transpose::kYes, rows, ldz, D, T(1), x + begin * D, D, tensors.base_weight, D, T(0),
+    MatrixProduct(Transpose::kNo, Transpose::kYes, rows, O + n, D, T(1), x + begin * D, D, tensors.base_weight, D, T(0),
                   &z_[begin * ldz], ldz);
+    if (projected) {
+      MatrixProduct(Transpose::kNo, Transpose::kYes, rows, n, D, T(1), x + begin * D, D, projected_v_.data(), D, T(0),
+                    &z_[begin * ldz + O + n], ldz);
+    }
     if (n > 0) {
       for (size_t r = begin; r < end; ++r) {
         T squared = 0;
@@ -54,8 +66,8 @@ void TrainBlock<T>::Forward(const BlockTensors<const T>& tensors, const BlockMod
         nu_[r] = block_.unit_query ? 1 / std::max(std::sqrt(squared), T(kMinQueryNorm)) : T(1);
       }
       const T* a = z_.data() + O;
-      RouteForward(block_, tensors, gram_.data(), begin, end, a, ldz, nu_.data(), raw_.data(), s_.data(), gap,
-                   sums ? &thread_sums_[t] : nullptr);
+      RouteForward(block_, tensors, gram_.data(), begin, end, z_.data() + r_column(), ldz, nu_.data(), raw_.data(),
+                   s_.data(), gap, sums ? &thread_sums_[t] : nullptr);
       for (size_t r = begin; r < end; ++r) {
         for (size_t i = 0; i < n; ++i) gated_[r * n + i] = a[r * ldz + i] * s_[r * n + i];
       }
@@ -76,7 +88,7 @@ void TrainBlock<T>::Forward(const BlockTensors<const T>& tensors, const BlockMod
 // Bias, batch norm, activation and dropout of columns [begin, end).
 template <typename T>
 void TrainBlock<T>::Normalise(const BlockTensors<const T>& tensors, size_t begin, size_t end) {
-  const size_t O = block_.width, ldz = O + stack();
+  const size_t O = block_.width, ldz = stacked();
   const T* bias = tensors.base_bias;
   std::vector<T> scale(end - begin, T(1)), shift(bias + begin, bias + end);
   if (block_.batch_norm) {
@@ -106,45 +118,81 @@ void TrainBlock<T>::Normalise(const BlockTensors<const T>& tensors, size_t begin
       shift[o - begin] = tensors.beta[o] + (bias[o] - mean_[o]) * scale[o - begin];
     }
   }
-  const DropoutMask& dropout = mode_.dropout;
+  T* normalised = keeps_normalised() ? normalised_.data() : output_.data();
   for (size_t r = 0; r < B_; ++r) {
     const T* y = &z_[r * ldz];
-    T* out = &output_[r * O];
+    T* out = &normalised[r * O];
     for (size_t o = begin; o < end; ++o) out[o] = y[o] * scale[o - begin] + shift[o - begin];
-    if (block_.relu) {
+    if (block_.activation == v1::Block::RELU) {
       for (size_t o = begin; o < end; ++o) out[o] = out[o] > 0 ? out[o] : T(0);
     }
-    if (dropout.active()) {
-      for (size_t o = begin; o < end;) {
-        const uint64_t bits = dropout.Bits((r * O + o) / 4);
-        do {
-          out[o] = dropout.Kept(bits, r * O + o) ? out[o] * dropout.scale() : T(0);
-          ++o;
-        } while (o < end && (r * O + o) % 4 != 0);
-      }
+  }
+  if (block_.activation == v1::Block::SILU) SiluForward(normalised, B_, O, begin, end, output_.data());
+  if (block_.activation == v1::Block::DICE) {
+    dice_.Forward(tensors, mode_.batch_statistics, normalised, B_, O, begin, end, output_.data());
+  }
+  if (mode_.dropout.active()) Dropout(begin, end);
+}
+
+template <typename T>
+void TrainBlock<T>::Dropout(size_t begin, size_t end) {
+  const DropoutMask& dropout = mode_.dropout;
+  const size_t O = block_.width;
+  for (size_t r = 0; r < B_; ++r) {
+    T* out = &output_[r * O];
+    for (size_t o = begin; o < end;) {
+      const uint64_t bits = dropout.Bits((r * O + o) / 4);
+      do {
+        out[o] = dropout.Kept(bits, r * O + o) ? out[o] * dropout.scale() : T(0);
+        ++o;
+      } while (o < end && (r * O + o) % 4 != 0);
     }
   }
 }
 
-// From doutput to dz[:, :O], columns [begin, end).
+// From doutput (overwritten) to dz[:, :O], still behind batch norm; columns [begin, end).
+template <typename T>
+void TrainBlock<T>::ActivationBackward(const BlockTensors<const T>& tensors, const BlockBackwardMode& mode, T* doutput,
+                                       const BlockTensors<T>& gradients, size_t begin, size_t end) {
+  const size_t O = block_.width, ldz = stacked();
+  const DropoutMask& dropout = mode_.dropout;
+  if (block_.activation == v1::Block::RELU) {
+    // Its output is positive exactly where its input and the dropout let it pass.
+    const T kept_scale = dropout.active() ? T(dropout.scale()) : T(1);
+    for (size_t r = 0; r < B_; ++r) {
+      for (size_t o = begin; o < end; ++o) {
+        dz_[r * ldz + o] = output_[r * O + o] > 0 ? doutput[r * O + o] * kept_scale : T(0);
+      }
+    }
+    return;
+  }
+  if (dropout.active()) {
+    for (size_t r = 0; r < B_; ++r) {
+      for (size_t o = begin; o < end; ++o) doutput[r * O + o] *= T(dropout.Factor(r * O + o));
+    }
+  }
+  if (block_.activation == v1::Block::SILU) {
+    SiluBackward(normalised_.data(), doutput, B_, O, begin, end, dz_.data(), ldz);
+  } else if (block_.activation == v1::Block::DICE) {
+    dice_.Backward(tensors, mode_.batch_statistics, normalised_.data(), doutput, B_, O, begin, end, dz_.data(), ldz,
+                   mode.backbone ? gradients.dice : nullptr);
+  } else {
+    for (size_t r = 0; r < B_; ++r) {
+      for (size_t o = begin; o < end; ++o) dz_[r * ldz + o] = doutput[r * O + o];
+    }
+  }
+}
+
+// dz[:, :O] back through batch norm, columns [begin, end), and the gradients of its tensors and of the bias.
 template <typename T>
 void TrainBlock<T>::NormaliseBackward(const BlockTensors<const T>& tensors, const BlockBackwardMode& mode,
-                                      const T* doutput, const BlockTensors<T>& gradients, size_t begin, size_t end) {
-  const size_t O = block_.width, ldz = O + stack(), n = end - begin;
-  const DropoutMask& dropout = mode_.dropout;
-  const T kept_scale = dropout.active() ? T(dropout.scale()) : T(1);
+                                      const BlockTensors<T>& gradients, size_t begin, size_t end) {
+  const size_t ldz = stacked(), n = end - begin;
   std::vector<double> sum(n), sum_normalised(n);
   for (size_t r = 0; r < B_; ++r) {
-    const T* dout = doutput + r * O;
-    const T* out = &output_[r * O];
     const T* y = &z_[r * ldz];
-    T* dz = &dz_[r * ldz];
+    const T* dz = &dz_[r * ldz];
     for (size_t o = begin; o < end; ++o) {
-      // A ReLU's output is positive exactly where its input and the dropout let it pass.
-      const T factor = block_.relu        ? (out[o] > 0 ? kept_scale : T(0))
-                       : dropout.active() ? T(dropout.Factor(r * O + o))
-                                          : T(1);
-      dz[o] = dout[o] * factor;
       sum[o - begin] += dz[o];
       if (block_.batch_norm) {
         sum_normalised[o - begin] += dz[o] * (y[o] + tensors.base_bias[o] - mean_[o]) * inverse_deviation_[o];
@@ -199,13 +247,15 @@ RoutingLossGradient TrainBlock<T>::LossGradient(const LossWeights& weights) cons
 template <typename T>
 void TrainBlock<T>::Backward(const BlockTensors<const T>& tensors, const BlockBackwardMode& mode, T* doutput, T* dx,
                              const BlockTensors<T>& gradients) {
-  const size_t D = block_.input, O = block_.width, n = stack(), ldz = O + n;
+  const size_t D = block_.input, O = block_.width, n = stack(), ldz = stacked(), r_at = r_column();
+  const bool projected = n > 0 && block_.projected_query;
   dz_.resize(B_ * ldz);
   ds_.resize(B_ * n);
   dnu_.resize(B_);
   parallel_.Run([&](int t) {
     const auto [begin, end] = parallel_.Slice(O, t, kColumnGrain);
-    NormaliseBackward(tensors, mode, doutput, gradients, begin, end);
+    ActivationBackward(tensors, mode, doutput, gradients, begin, end);
+    NormaliseBackward(tensors, mode, gradients, begin, end);
   });
   const RoutingLossGradient loss = LossGradient(mode.losses);
   parallel_.Run([&](int t) {
@@ -223,13 +273,18 @@ void TrainBlock<T>::Backward(const BlockTensors<const T>& tensors, const BlockBa
           dz_[r * ldz + O + i] = dh * s_[r * n + i];
           ds_[r * n + i] = dh * z_[r * ldz + O + i];
         }
+        if (projected) std::fill_n(&dz_[r * ldz + r_at], n, T(0));
       }
-      RouteBackward(block_, tensors, gram_.data(), begin, end, z_.data() + O, ldz, nu_.data(), raw_.data(), s_.data(),
-                    loss, ds_.data(), dz_.data() + O, ldz, dnu_.data(), &thread_gradients_[t]);
+      RouteBackward(block_, tensors, gram_.data(), begin, end, z_.data() + r_at, ldz, nu_.data(), raw_.data(),
+                    s_.data(), loss, ds_.data(), dz_.data() + r_at, ldz, dnu_.data(), &thread_gradients_[t]);
     }
     if (!mode.input) return;
-    MatrixProduct(Transpose::kNo, Transpose::kNo, rows, D, ldz, T(1), &dz_[begin * ldz], ldz, tensors.base_weight, D,
+    MatrixProduct(Transpose::kNo, Transpose::kNo, rows, D, O + n, T(1), &dz_[begin * ldz], ldz, tensors.base_weight, D,
                   T(0), dx + begin * D, D);
+    if (projected) {
+      MatrixProduct(Transpose::kNo, Transpose::kNo, rows, D, n, T(1), &dz_[begin * ldz + r_at], ldz,
+                    projected_v_.data(), D, T(1), dx + begin * D, D);
+    }
     if (n == 0 || !block_.unit_query) return;
     for (size_t r = begin; r < end; ++r) {
       // d(1/|x|)/dx = -x / |x|^3; constant below the smallest norm.
@@ -251,7 +306,8 @@ void TrainBlock<T>::Backward(const BlockTensors<const T>& tensors, const BlockBa
   }
   // Each thread owns some rows of the gradient, so that nothing has to be added up over threads.
   const size_t first = mode.backbone ? 0 : O;
-  const size_t last = mode.experts ? ldz : O;
+  const size_t last = mode.experts ? O + n : O;
+  if (projected && mode.experts) projected_v_gradient_.resize(n * D);
   parallel_.Run([&](int t) {
     const auto [begin, end] = parallel_.Slice(last > first ? last - first : 0, t);
     const size_t from = first + begin, to = first + end;
@@ -261,17 +317,34 @@ void TrainBlock<T>::Backward(const BlockTensors<const T>& tensors, const BlockBa
     const auto [u_begin, u_end] = parallel_.Slice(n, t);
     MatrixProduct(Transpose::kYes, Transpose::kNo, u_end - u_begin, O, B_, T(1), gated_.data() + u_begin, n, dz_.data(),
                   ldz, T(1), gradients.u + u_begin * O, O);
+    if (!projected) return;
+    MatrixProduct(Transpose::kYes, Transpose::kNo, u_end - u_begin, D, B_, T(1), dz_.data() + r_at + u_begin, ldz, x_,
+                  D, T(0), projected_v_gradient_.data() + u_begin * D, D);
+  });
+  if (!projected || !mode.experts) return;
+  // P = V Wq: dV += dP Wq^T, dWq += V^T dP.
+  parallel_.Run([&](int t) {
+    const auto [v_begin, v_end] = parallel_.Slice(n, t);
+    MatrixProduct(Transpose::kNo, Transpose::kYes, v_end - v_begin, D, D, T(1),
+                  projected_v_gradient_.data() + v_begin * D, D, tensors.query, D, T(1), gradients.v + v_begin * D, D);
+    const auto [begin, end] = parallel_.Slice(D, t);
+    MatrixProduct(Transpose::kYes, Transpose::kNo, end - begin, D, n, T(1), tensors.v + begin, D,
+                  projected_v_gradient_.data(), D, T(1), gradients.query + begin * D, D);
   });
 }
 
 template <typename T>
 void TrainBlock<T>::UpdateStatistics(const BlockTensors<T>& tensors) const {
-  if (!block_.batch_norm || !mode_.batch_statistics || B_ < 2) return;
+  if (!mode_.batch_statistics || B_ < 2) return;
   const double unbiased = static_cast<double>(B_) / static_cast<double>(B_ - 1);
-  for (size_t o = 0; o < block_.width; ++o) {
-    tensors.running_mean[o] += static_cast<T>(kMomentum * (mean_[o] - tensors.running_mean[o]));
-    tensors.running_variance[o] += static_cast<T>(kMomentum * (unbiased * variance_[o] - tensors.running_variance[o]));
-  }
+  const auto move = [&](const std::vector<T>& mean, const std::vector<T>& variance, T* to_mean, T* to_variance) {
+    for (size_t o = 0; o < block_.width; ++o) {
+      to_mean[o] += static_cast<T>(kMomentum * (mean[o] - to_mean[o]));
+      to_variance[o] += static_cast<T>(kMomentum * (unbiased * variance[o] - to_variance[o]));
+    }
+  };
+  if (block_.batch_norm) move(mean_, variance_, tensors.running_mean, tensors.running_variance);
+  if (tensors.dice != nullptr) move(dice_.mean(), dice_.variance(), tensors.dice_mean, tensors.dice_variance);
 }
 
 template <typename T>

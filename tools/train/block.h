@@ -8,6 +8,7 @@
 #include "model/model_spec.h"
 #include "model/reference.h"
 #include "model/tensor_registry.h"
+#include "tools/train/activation.h"
 #include "tools/train/parallel.h"
 #include "tools/train/random.h"
 #include "tools/train/routing.h"
@@ -54,8 +55,16 @@ class TrainBlock {
 
  private:
   size_t stack() const { return mode_.experts ? block_.stack() : 0; }
+  // Columns of z_: [y | A], and R = x (V Wq)^T where the query is projected; else R is A.
+  size_t stacked() const { return mode_.experts ? block_.stacked_rows() : block_.width; }
+  size_t r_column() const { return stacked() - stack(); }
+  // Relu is undone from the output; the others need what went in.
+  bool keeps_normalised() const { return block_.activation == v1::Block::SILU || block_.activation == v1::Block::DICE; }
   void Normalise(const BlockTensors<const T>& tensors, size_t begin, size_t end);
-  void NormaliseBackward(const BlockTensors<const T>& tensors, const BlockBackwardMode& mode, const T* doutput,
+  void Dropout(size_t begin, size_t end);
+  void ActivationBackward(const BlockTensors<const T>& tensors, const BlockBackwardMode& mode, T* doutput,
+                          const BlockTensors<T>& gradients, size_t begin, size_t end);
+  void NormaliseBackward(const BlockTensors<const T>& tensors, const BlockBackwardMode& mode,
                          const BlockTensors<T>& gradients, size_t begin, size_t end);
   RoutingLossGradient LossGradient(const LossWeights& weights) const;
 
@@ -64,7 +73,10 @@ class TrainBlock {
   BlockMode mode_;
   const T* x_ = nullptr;
   size_t B_ = 0;
-  std::vector<T> z_;                                    // [B, O + L*K]: base output (then y), A
+  std::vector<T> z_;                                   // [B, stacked]: base output (then y), A, R
+  std::vector<T> projected_v_, projected_v_gradient_;  // V Wq [L*K, D]
+  std::vector<T> normalised_;                          // [B, O], what SiLU and Dice saw
+  Dice<T> dice_;
   std::vector<T> nu_, raw_, s_, gated_;                 // [B], [B, L*K] each
   std::vector<T> gram_;                                 // [L*K, L*K]
   std::vector<T> output_;                               // [B, O]

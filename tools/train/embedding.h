@@ -25,27 +25,47 @@ struct TableGradient {
   std::vector<int32_t> slot;  // per table row: its place in its part; -1 = not touched
 };
 
-// x, one row per candidate. T is float or double.
+// A gradient of feature f's embeddings that does not come through its slice of x: [n, width] with leading dimension ld,
+// one row per row of the batch or, of a pooled feature, per id.
+template <typename T>
+struct EmbeddingGradient {
+  size_t feature = 0;
+  const T* values = nullptr;
+  size_t ld = 0;
+};
+
+// x and the linear term, one row per candidate; all but attention's slices of x. T is float or double.
 template <typename T>
 class Embedding {
  public:
-  Embedding(const ModelSpec& spec, const std::vector<uint32_t>& table_rows, Parallel& parallel);
+  // registry: ForTraining. Both outlive it.
+  Embedding(const ModelSpec& spec, const TensorRegistry& registry, Parallel& parallel);
 
   // x [B, D], overwritten.
   void Forward(const FeatureTensors<const T>& tensors, const EncodedBatch& batch, T* x);
-  // Of flat rows (context_rows = candidate_rows): dx [B, D] -> table_gradients() (which start anew) and `gradients` of
-  // the numeric vectors (added to).
-  void Backward(const EncodedBatch& batch, const T* dx, const FeatureTensors<T>& gradients);
+  // Adds the linear term of rows [begin, end) to logits [B].
+  void AddLinear(const FeatureTensors<const T>& tensors, const EncodedBatch& batch, size_t begin, size_t end,
+                 T* logits) const;
+  // Of flat rows (context_rows = candidate_rows): dx [B, D], dlogits [B] and `more` -> table_gradients() (which start
+  // anew) and `gradients` of the numeric vectors (added to).
+  void Backward(const EncodedBatch& batch, const T* dx, const T* dlogits, const std::vector<EmbeddingGradient<T>>& more,
+                const FeatureTensors<T>& gradients);
 
+  // In the order of the registry's gathered() tensors.
   std::vector<TableGradient<T>>& table_gradients() { return table_gradients_; }
 
  private:
+  // The rows of `table` that belong to one part, while they are added to.
+  class Rows;
   void ForwardFeature(const FeatureTensors<const T>& tensors, const EncodedBatch& batch, size_t f, size_t begin,
                       size_t end, T* x) const;
-  void Scatter(const EncodedBatch& batch, const T* dx, size_t f, size_t part, size_t parts);
-  T* Row(size_t table, uint32_t row, size_t part);
+  void Scatter(const EncodedBatch& batch, const T* dx, const T* dlogits, size_t f, size_t part);
+  void ScatterMore(const EncodedBatch& batch, const EmbeddingGradient<T>& more, size_t part);
+  void BackwardNumber(const EncodedBatch& batch, const T* dx, const T* dlogits, size_t f,
+                      const FeatureTensors<T>& gradients) const;
 
   const ModelSpec& spec_;
+  const TensorRegistry& registry_;
   Parallel& parallel_;
   std::vector<TableGradient<T>> table_gradients_;
 };

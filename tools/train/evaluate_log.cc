@@ -22,12 +22,11 @@ absl::Status EvaluateLog(const EvaluateOptions& options) {
   constexpr size_t kChunkRows = 4096;
   HILOMOE_ASSIGN_OR_RETURN(const Checkpoint checkpoint, ReadCheckpoint(options.checkpoint));
   HILOMOE_ASSIGN_OR_RETURN(const ModelSpec spec, ModelSpec::Create(checkpoint.config.model()));
-  const std::vector<uint32_t> table_rows = checkpoint.TableRows(spec);
-  const TensorRegistry registry = TensorRegistry::ForTraining(spec, table_rows);
+  const TensorRegistry registry = TensorRegistry::ForTraining(spec, checkpoint.TableRows(spec));
   const auto tensors = registry.Bind<const float>(spec, checkpoint.weights.data());
   const TrainingEncoder encoder(spec, checkpoint.vocabularies, tensors.features);
   Parallel parallel(options.threads > 0 ? options.threads : UsableCpuCount());
-  Network<float> network(spec, table_rows, parallel);
+  Network<float> network(spec, registry, parallel);
 
   const v1::Data& data = checkpoint.config.data();
   HILOMOE_ASSIGN_OR_RETURN(LogChunks log, LogChunks::Open(options.logs, spec, {data.label(), data.group_by(), false}));

@@ -47,12 +47,13 @@ void InitializeWeights(const ModelSpec& spec, const TensorRegistry& registry, ui
   };
   for (const TensorSpec& tensor : registry.tensors()) {
     float* out = weights + tensor.offset;
+    if (absl::StartsWith(tensor.name, "linear.")) continue;
     if (tensor.group == TensorGroup::kEmbedding) {
       FillNormal(stream(tensor), embedding_deviation, out, tensor.size);
       if (tensor.shape.size() == 2) std::fill_n(out, tensor.shape[1], 0.0F);  // the out-of-vocabulary row
     } else if (tensor.group == TensorGroup::kHead && tensor.size > 1) {
       FillNormal(stream(tensor), std::sqrt(2.0 / static_cast<double>(tensor.size + 1)), out, tensor.size);
-    } else if (absl::EndsWith(tensor.name, ".base.weight")) {
+    } else if (absl::EndsWith(tensor.name, ".base.weight") || absl::StartsWith(tensor.name, "attention.")) {
       FillNormal(stream(tensor), std::sqrt(2.0 / static_cast<double>(tensor.shape[0] + tensor.shape[1])), out,
                  tensor.size);
     }
@@ -63,6 +64,10 @@ void InitializeWeights(const ModelSpec& spec, const TensorRegistry& registry, ui
     if (block.batch_norm) {
       std::fill_n(t.gamma, block.width, 1.0F);
       std::fill_n(t.running_variance, block.width, 1.0F);
+    }
+    if (t.dice_variance != nullptr) std::fill_n(t.dice_variance, block.width, 1.0F);
+    if (block.projected_query) {
+      for (size_t d = 0; d < block.input; ++d) t.query[d * block.input + d] = 1;
     }
     if (block.layers == 0) continue;
     const size_t K = block.experts, D = block.input;

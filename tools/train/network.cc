@@ -7,44 +7,149 @@
 namespace hilomoe {
 
 template <typename T>
-Network<T>::Network(const ModelSpec& spec, const std::vector<uint32_t>& table_rows, Parallel& parallel)
-    : spec_(spec), parallel_(parallel), embedding_(spec, table_rows, parallel) {
+Network<T>::Network(const ModelSpec& spec, const TensorRegistry& registry, Parallel& parallel)
+    : spec_(spec), parallel_(parallel), embedding_(spec, registry, parallel), cross_(spec.cross_layers()) {
+  for (size_t i = 0; i < spec.attention().size(); ++i) {
+    attention_.push_back(std::make_unique<TrainAttention<T>>(spec, i, parallel));
+  }
   for (const BlockSpec& block : spec.blocks()) blocks_.push_back(std::make_unique<TrainBlock<T>>(block, parallel));
+}
+
+template <typename T>
+std::vector<typename Network<T>::Tower> Network<T>::Towers() const {
+  std::vector<Tower> towers;
+  const size_t deep = spec_.deep_blocks();
+  if (deep > 0) towers.push_back({blocks_[deep - 1]->output(), spec_.deep_width()});
+  if (!cross_.empty()) towers.push_back({cross_.back().data(), spec_.input_width()});
+  if (towers.empty()) towers.push_back({x_.data(), spec_.input_width()});
+  return towers;
 }
 
 template <typename T>
 void Network<T>::Forward(const ModelTensors<const T>& tensors, const EncodedBatch& batch, const ForwardMode& mode,
                          absl::Span<T> logits, T* gap) {
   mode_ = mode;
-  const size_t B = batch.candidate_rows;
+  const size_t B = B_ = batch.candidate_rows, D = spec_.input_width();
   if (gap != nullptr) std::fill_n(gap, B, std::numeric_limits<T>::infinity());
-  x_.resize(B * spec_.input_width());
+  x_.resize(B * D);
   embedding_.Forward(tensors.features, batch, x_.data());
+  for (size_t i = 0; i < attention_.size(); ++i) {
+    attention_[i]->Forward(tensors.attention[i], tensors.features, batch, x_.data());
+  }
   for (size_t b = 0; b < blocks_.size(); ++b) {
-    BlockMode block_mode{mode.experts, mode.batch_statistics, mode.routing_sums, {}};
+    hilomoe::BlockMode block_mode{mode.experts, mode.batch_statistics, mode.routing_sums, {}};
     const float rate = spec_.blocks()[b].dropout;
     if (mode.dropout && rate > 0) block_mode.dropout = DropoutMask(rate, mode.dropout_seed, mode.step, b);
-    blocks_[b]->Forward(tensors.blocks[b], block_mode, block_input(b), B, gap);
+    const T* x = block_input(b);
+    blocks_[b]->Forward(tensors.blocks[b], block_mode, x, B, gap);
+    if (b < spec_.deep_blocks()) continue;
+    std::vector<T>& out = cross_[b - spec_.deep_blocks()];
+    out.resize(B * D);
+    const T* y = blocks_[b]->output();
+    parallel_.Run([&](int t) {
+      const auto [begin, end] = parallel_.Slice(B * D, t, 16);
+      for (size_t i = begin; i < end; ++i) out[i] = x_[i] * y[i] + x[i];
+    });
   }
-  const T* x = block_input(blocks_.size());
-  const size_t D = spec_.head_width();
+  const std::vector<Tower> towers = Towers();
   logits_.resize(B);
   parallel_.Run([&](int t) {
     const auto [begin, end] = parallel_.Slice(B, t);
     for (size_t r = begin; r < end; ++r) {
       T logit = tensors.head_bias[0];
-      for (size_t d = 0; d < D; ++d) logit += x[r * D + d] * tensors.head_weight[d];
-      logits_[r] = logits[r] = logit;
+      const T* weight = tensors.head_weight;
+      for (const Tower& tower : towers) {
+        for (size_t d = 0; d < tower.width; ++d) logit += tower.x[r * tower.width + d] * weight[d];
+        weight += tower.width;
+      }
+      logits_[r] = logit;
+    }
+    embedding_.AddLinear(tensors.features, batch, begin, end, logits_.data());
+    std::copy(logits_.begin() + static_cast<ptrdiff_t>(begin), logits_.begin() + static_cast<ptrdiff_t>(end),
+              logits.begin() + static_cast<ptrdiff_t>(begin));
+  });
+}
+
+// Gradients of the head's weights for one tower (null: not asked for) and of the tower's output (d null: not).
+template <typename T>
+void Network<T>::BackwardHead(const Tower& tower, const T* weight, T* weight_gradient, std::vector<T>* d) {
+  const size_t W = tower.width;
+  if (weight_gradient != nullptr) {
+    parallel_.Run([&](int t) {
+      const auto [begin, end] = parallel_.Slice(W, t, 16);
+      for (size_t r = 0; r < B_; ++r) {
+        for (size_t i = begin; i < end; ++i) weight_gradient[i] += dlogits_[r] * tower.x[r * W + i];
+      }
+    });
+  }
+  if (d == nullptr) return;
+  d->resize(B_ * W);
+  parallel_.Run([&](int t) {
+    const auto [begin, end] = parallel_.Slice(B_, t);
+    for (size_t r = begin; r < end; ++r) {
+      for (size_t i = 0; i < W; ++i) (*d)[r * W + i] = dlogits_[r] * weight[i];
     }
   });
+}
+
+template <typename T>
+BlockBackwardMode Network<T>::BlockMode(const BackwardMode& mode, bool input) const {
+  return {mode.backbone, mode_.experts && mode.experts, input, mode.losses};
+}
+
+// From d_, the gradient of the deep tower's output, to dx_.
+template <typename T>
+void Network<T>::BackwardDeep(const ModelTensors<const T>& tensors, const BackwardMode& mode,
+                              const ModelTensors<T>& gradients) {
+  for (size_t b = spec_.deep_blocks(); b-- > 0;) {
+    const bool input = b > 0 || NeedsInput(mode);
+    std::vector<T>& out = b > 0 ? next_ : dx_;
+    if (input) out.resize(B_ * spec_.blocks()[b].input);
+    blocks_[b]->Backward(tensors.blocks[b], BlockMode(mode, input), d_.data(), out.data(), gradients.blocks[b]);
+    if (b > 0) std::swap(d_, next_);
+  }
+  has_dx_ = NeedsInput(mode);
+}
+
+// From d_, the gradient of the last cross layer's output, to dx_.
+template <typename T>
+void Network<T>::BackwardCross(const ModelTensors<const T>& tensors, const BackwardMode& mode,
+                               const ModelTensors<T>& gradients) {
+  const size_t n = B_ * spec_.input_width();
+  if (!has_dx_) dx_.assign(n, T(0));
+  has_dx_ = true;
+  std::vector<T> dy(n);
+  next_.resize(n);
+  for (size_t b = spec_.blocks().size(); b-- > spec_.deep_blocks();) {
+    const T* y = blocks_[b]->output();
+    parallel_.Run([&](int t) {
+      const auto [begin, end] = parallel_.Slice(n, t, 16);
+      for (size_t i = begin; i < end; ++i) {
+        dy[i] = d_[i] * x_[i];
+        dx_[i] += d_[i] * y[i];
+      }
+    });
+    const bool input = !spec_.is_first(b) || NeedsInput(mode);
+    blocks_[b]->Backward(tensors.blocks[b], BlockMode(mode, input), dy.data(), next_.data(), gradients.blocks[b]);
+    if (!input) return;
+    T* to = spec_.is_first(b) ? dx_.data() : d_.data();
+    parallel_.Run([&](int t) {
+      const auto [begin, end] = parallel_.Slice(n, t, 16);
+      for (size_t i = begin; i < end; ++i) to[i] += next_[i] + (to == dx_.data() ? d_[i] : T(0));
+    });
+  }
+}
+
+template <typename T>
+bool Network<T>::NeedsInput(const BackwardMode& mode) const {
+  return mode.embedding || (mode.backbone && !attention_.empty());
 }
 
 template <typename T>
 typename Network<T>::Loss Network<T>::Backward(const ModelTensors<const T>& tensors, const EncodedBatch& batch,
                                                absl::Span<const float> labels, const BackwardMode& mode,
                                                const ModelTensors<T>& gradients) {
-  const size_t B = batch.candidate_rows, D = spec_.head_width();
-  const T* x = block_input(blocks_.size());
+  const size_t B = batch.candidate_rows;
   Loss loss;
   dlogits_.resize(B);
   for (size_t r = 0; r < B; ++r) {
@@ -53,35 +158,33 @@ typename Network<T>::Loss Network<T>::Backward(const ModelTensors<const T>& tens
     dlogits_[r] = static_cast<T>((1 / (1 + std::exp(-z)) - labels[r]) / static_cast<double>(B));
   }
   for (size_t b = 0; b < blocks_.size(); ++b) loss.routing += blocks_[b]->RoutingLoss(tensors.blocks[b], mode.losses);
-
-  // How far down gradients are needed.
-  const bool all_blocks = mode.embedding || (mode_.experts && mode.experts);
   if (mode.head) {
     for (size_t r = 0; r < B; ++r) gradients.head_bias[0] += dlogits_[r];
-    parallel_.Run([&](int t) {
-      const auto [begin, end] = parallel_.Slice(D, t, 16);
-      for (size_t r = 0; r < B; ++r) {
-        for (size_t d = begin; d < end; ++d) gradients.head_weight[d] += dlogits_[r] * x[r * D + d];
-      }
-    });
   }
-  if (!all_blocks && !mode.backbone) return loss;
-  std::vector<T>* d = &d_[0];
-  std::vector<T>* next = &d_[1];
-  d->resize(B * D);
-  parallel_.Run([&](int t) {
-    const auto [begin, end] = parallel_.Slice(B, t);
-    for (size_t r = begin; r < end; ++r) {
-      for (size_t i = 0; i < D; ++i) (*d)[r * D + i] = dlogits_[r] * tensors.head_weight[i];
+  // How far down gradients are needed.
+  const bool below_head = mode.embedding || mode.backbone || (mode_.experts && mode.experts);
+  has_dx_ = false;
+  size_t column = 0;
+  for (const Tower& tower : Towers()) {
+    BackwardHead(tower, tensors.head_weight + column, mode.head ? gradients.head_weight + column : nullptr,
+                 below_head ? &d_ : nullptr);
+    const bool deep = column == 0 && spec_.deep_blocks() > 0;
+    column += tower.width;
+    if (!below_head) continue;
+    if (deep) {
+      BackwardDeep(tensors, mode, gradients);
+    } else if (!cross_.empty()) {
+      BackwardCross(tensors, mode, gradients);
+    } else {
+      std::swap(d_, dx_);
     }
-  });
-  for (size_t b = blocks_.size(); b-- > 0;) {
-    BlockBackwardMode block_mode{mode.backbone, mode_.experts && mode.experts, b > 0 || mode.embedding, mode.losses};
-    next->resize(B * spec_.blocks()[b].input);
-    blocks_[b]->Backward(tensors.blocks[b], block_mode, d->data(), next->data(), gradients.blocks[b]);
-    std::swap(d, next);
   }
-  if (mode.embedding) embedding_.Backward(batch, d->data(), gradients.features);
+  if (!NeedsInput(mode)) return loss;
+  std::vector<EmbeddingGradient<T>> more;
+  for (size_t i = 0; i < attention_.size(); ++i) {
+    attention_[i]->Backward(tensors.attention[i], batch, dx_.data(), gradients.attention[i], &more);
+  }
+  if (mode.embedding) embedding_.Backward(batch, dx_.data(), dlogits_.data(), more, gradients.features);
   return loss;
 }
 

@@ -12,6 +12,7 @@
 #include "model/model_spec.h"
 #include "model/reference.h"
 #include "model/tensor_registry.h"
+#include "tools/train/attention.h"
 #include "tools/train/block.h"
 #include "tools/train/embedding.h"
 #include "tools/train/parallel.h"
@@ -42,7 +43,8 @@ struct BackwardMode {
 template <typename T>
 class Network {
  public:
-  Network(const ModelSpec& spec, const std::vector<uint32_t>& table_rows, Parallel& parallel);
+  // registry: ForTraining. All outlive it.
+  Network(const ModelSpec& spec, const TensorRegistry& registry, Parallel& parallel);
 
   // logits [B]; `gap` [B] or null: the smallest distance between the k-th and the next routing logit of any layer.
   void Forward(const ModelTensors<const T>& tensors, const EncodedBatch& batch, const ForwardMode& mode,
@@ -61,16 +63,36 @@ class Network {
   Embedding<T>& embedding() { return embedding_; }
   const std::vector<std::unique_ptr<TrainBlock<T>>>& blocks() const { return blocks_; }
   // The input of block b in the last Forward, [B, D].
-  const T* block_input(size_t b) const { return b == 0 ? x_.data() : blocks_[b - 1]->output(); }
+  const T* block_input(size_t b) const {
+    if (spec_.is_first(b)) return x_.data();
+    return b < spec_.deep_blocks() ? blocks_[b - 1]->output() : cross_[b - 1 - spec_.deep_blocks()].data();
+  }
 
  private:
+  // A part of the head's input: [B, width], contiguous.
+  struct Tower {
+    const T* x;
+    size_t width;
+  };
+  std::vector<Tower> Towers() const;
+  void BackwardHead(const Tower& tower, const T* weight, T* weight_gradient, std::vector<T>* d);
+  void BackwardDeep(const ModelTensors<const T>& tensors, const BackwardMode& mode, const ModelTensors<T>& gradients);
+  void BackwardCross(const ModelTensors<const T>& tensors, const BackwardMode& mode, const ModelTensors<T>& gradients);
+  bool NeedsInput(const BackwardMode& mode) const;  // the gradient of x
+  BlockBackwardMode BlockMode(const BackwardMode& mode, bool input) const;
+
   const ModelSpec& spec_;
   Parallel& parallel_;
   Embedding<T> embedding_;
+  std::vector<std::unique_ptr<TrainAttention<T>>> attention_;
   std::vector<std::unique_ptr<TrainBlock<T>>> blocks_;
+  size_t B_ = 0;
   std::vector<T> x_;
+  std::vector<std::vector<T>> cross_;  // per cross layer its output
   std::vector<T> logits_, dlogits_;
-  std::vector<T> d_[2];  // gradients of block inputs, in turn
+  std::vector<T> dx_;        // of x
+  bool has_dx_ = false;      // a tower has written it
+  std::vector<T> d_, next_;  // of the output and the input of a block
   ForwardMode mode_;
 };
 

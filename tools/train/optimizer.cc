@@ -4,8 +4,8 @@
 
 namespace hilomoe {
 
-Adam::Adam(const v1::Optimizer& config, const TensorRegistry& registry, size_t tables, Parallel& parallel)
-    : config_(config), registry_(registry), tables_(tables), parallel_(parallel) {
+Adam::Adam(const v1::Optimizer& config, const TensorRegistry& registry, Parallel& parallel)
+    : config_(config), registry_(registry), parallel_(parallel) {
   Reset();
 }
 
@@ -85,7 +85,7 @@ double Adam::Step(const GroupRates& rates, const float* gradients, std::vector<T
     for (size_t i = 0; i < registry_.tensors().size(); ++i) {
       const TensorSpec& tensor = registry_.tensors()[i];
       if (rate_of(tensor) == 0) continue;
-      if (i < tables_) {
+      if (i < registry_.gathered()) {
         sum += TableSquaredNorm(i, tables[i], weights, t);
         continue;
       }
@@ -118,7 +118,7 @@ double Adam::Step(const GroupRates& rates, const float* gradients, std::vector<T
       Update own = update;
       own.rate = rate_of(tensor);
       if (own.rate == 0) continue;
-      if (i < tables_) {
+      if (i < registry_.gathered()) {
         UpdateTable(i, tables[i], own, weights, thread);
         continue;
       }

@@ -23,13 +23,13 @@ using GroupRates = std::array<float, 7>;
 // rows that the batch did not touch keep weight, m and v, and get no L2; t counts steps, not touches.
 class Adam {
  public:
-  Adam(const v1::Optimizer& config, const TensorRegistry& registry, size_t tables, Parallel& parallel);
+  Adam(const v1::Optimizer& config, const TensorRegistry& registry, Parallel& parallel);
 
   // A new start: m = v = 0, t = 0.
   void Reset();
-  // One step. weights, gradients: arenas of the registry; the tables' places in `gradients` are not read (their
-  // gradients are `tables`). Returns the norm of the gradient before clipping; nothing is changed when it is not
-  // finite.
+  // One step. weights, gradients: arenas of the registry; the places of the gathered() tensors in
+  // `gradients` are not read (their gradients are `tables`). Returns the norm of the gradient before clipping; nothing
+  // is changed when it is not finite.
   double Step(const GroupRates& rates, const float* gradients, std::vector<TableGradient<float>>& tables,
               float* weights);
 
@@ -49,7 +49,6 @@ class Adam {
 
   const v1::Optimizer config_;
   const TensorRegistry& registry_;
-  const size_t tables_;  // the registry's first so many tensors
   Parallel& parallel_;
   std::vector<float> m_, v_;
   uint64_t steps_ = 0;

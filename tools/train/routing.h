@@ -3,8 +3,9 @@
 //   G_lj = V_l V_j^T,   raw_l = alpha nu A_l + sum_{j<l} s_j G_lj^T,   z_l = tau_l raw_l + c_l,
 //   s_l = softmax of the kept z_l
 //
-// A [B, L*K] (lda) are the experts' inputs x V^T; nu [B] is 1/|x| or 1. All matrices are row-major; raw and s are
-// [B, L*K], G is [L*K, L*K]. T is float or double. Threads: functions over a range of rows touch these rows alone.
+// A [B, L*K] (lda) is what is routed: the experts' inputs x V^T, or x (V Wq)^T where the query is projected; nu [B] is
+// 1/|x| or 1. All matrices are row-major; raw and s are [B, L*K], G is [L*K, L*K]. T is float or double. Threads:
+// functions over a range of rows touch these rows alone.
 #ifndef HILOMOE_TOOLS_TRAIN_ROUTING_H_
 #define HILOMOE_TOOLS_TRAIN_ROUTING_H_
 

@@ -140,8 +140,8 @@ absl::Status Trainer::Prepare() {
     return absl::InvalidArgumentError(absl::StrCat("every training label is ", positives > 0, "; nothing to learn"));
   }
   parallel_ = std::make_unique<Parallel>(threads_);
-  network_ = std::make_unique<Network<float>>(spec_, table_rows_, *parallel_);
-  adam_ = std::make_unique<Adam>(config_.optimizer(), *registry_, spec_.tables().size(), *parallel_);
+  network_ = std::make_unique<Network<float>>(spec_, *registry_, *parallel_);
+  adam_ = std::make_unique<Adam>(config_.optimizer(), *registry_, *parallel_);
   if (options_.resume && state_.started) {
     adam_->m() = std::move(state_.m);
     adam_->v() = std::move(state_.v);
@@ -219,9 +219,7 @@ absl::Status Trainer::Step() {
                             .dropout_seed = config_.seed(),
                             .step = state_.total_steps};
   const ModelTensors<const float> tensors = Tensors(state_.weights);
-  const size_t dense = spec_.tables().empty() ? 0
-                                              : registry_->tensors()[spec_.tables().size() - 1].offset +
-                                                    registry_->tensors()[spec_.tables().size() - 1].size;
+  const size_t dense = registry_->tensors()[registry_->gathered()].offset;
   std::fill(gradients_.begin() + static_cast<ptrdiff_t>(dense), gradients_.end(), 0.0F);
   network_->Forward(tensors, batch_, forward, absl::MakeSpan(logits_));
   const auto loss = network_->Backward(tensors, batch_, labels_, backward, registry_->Bind(spec_, gradients_.data()));

@@ -21,6 +21,7 @@ struct RoutingCase {
         logit_offset(1, stack, 0),
         gram(stack, stack, 0),
         a(rows, stack, 5),
+        other_r(rows, stack, 5),
         inverse_norm(1, rows, 0),
         gated(rows, kept, 3, kBehind),
         index(rows, kept, 2, kBehind),
@@ -46,18 +47,20 @@ struct RoutingCase {
     logit_offset.Fill([&] { return 0.5f * random.Normal(); });
     FillGram([&] { return 3.0f / static_cast<float>(layers) * random.Uniform(); });
     a.Fill([&] { return random.Normal(); });
+    other_r.Fill([&] { return random.Normal(); });
     inverse_norm.Fill([&] { return 1.0f + 0.1f * random.Normal(); });
   }
 
   void Run(const Kernels& kernels) {
     const Routing routing = {layers, experts, top_k, query_scale, logit_scale.data(), logit_offset.data(), gram.data()};
     float* score = with_scores ? scores.data() : nullptr;
+    const float* r = with_r ? other_r.data() : nullptr;
     const float* norm = with_norm ? inverse_norm.data() : nullptr;
     if (top_k == 0) {
-      kernels.route_dense(routing, rows, a.data(), a.leading(), norm, gated.data(), gated.leading(), score,
+      kernels.route_dense(routing, rows, a.data(), r, a.leading(), norm, gated.data(), gated.leading(), score,
                           scores.leading());
     } else {
-      kernels.route_top_k(routing, rows, a.data(), a.leading(), norm, gated.data(), gated.leading(), index.data(),
+      kernels.route_top_k(routing, rows, a.data(), r, a.leading(), norm, gated.data(), gated.leading(), index.data(),
                           index.leading(), score, scores.leading());
     }
   }
@@ -82,7 +85,8 @@ struct RoutingCase {
   float query_scale = 1;
   bool with_scores = true;
   bool with_norm = true;
-  Matrix logit_scale, logit_offset, gram, a, inverse_norm;
+  bool with_r = false;
+  Matrix logit_scale, logit_offset, gram, a, other_r, inverse_norm;
   Matrix gated;
   IndexMatrix index;
   Matrix scores;

@@ -111,7 +111,7 @@ void ServedBlock(const BlockSpec& block, const ServingBlockTensors<const float>&
   for (size_t o = 0; o < O; ++o) {
     (*y)[o] += t.bias[o];
     for (size_t i = 0; i < n; ++i) (*y)[o] += a[i] * (*s)[i] * t.u[i * O + o];
-    if (block.relu) (*y)[o] = std::max((*y)[o], 0.0);
+    if (block.activation == v1::Block::RELU) (*y)[o] = std::max((*y)[o], 0.0);
   }
 }
 

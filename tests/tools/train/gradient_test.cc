@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
 #include "model/reference.h"
 #include "tests/model/random_model.h"
@@ -23,7 +24,7 @@ constexpr size_t kRows = 9;
 
 struct Case {
   std::string name;
-  std::string blocks;
+  std::string network;
   ForwardMode forward;
   LossWeights losses;
 };
@@ -34,7 +35,9 @@ class GradientTest : public testing::TestWithParam<Case> {};
 
 TEST_P(GradientTest, EqualsComplexStep) {
   const Case& c = GetParam();
-  const ModelSpec spec = SpecFromText(std::string(kAllFeatures) + "network {" + c.blocks + "}");
+  const ModelSpec spec =
+      SpecFromText(absl::StrCat(kAllFeatures, c.network.find("attention") != std::string::npos ? kAlignedSequences : "",
+                                "network {", c.network, "}"));
   const std::vector<uint32_t> table_rows = TableRowsFor(spec, 3);
   const TensorRegistry registry = TensorRegistry::ForTraining(spec, table_rows);
   const std::vector<double> weights = RandomWeights(spec, registry, 7);
@@ -43,15 +46,15 @@ TEST_P(GradientTest, EqualsComplexStep) {
 
   // Ours.
   Parallel parallel(2);
-  Network<double> network(spec, table_rows, parallel);
+  Network<double> network(spec, registry, parallel);
   std::vector<double> gradients(registry.size(), 0), logits(kRows), gaps(kRows);
   network.Forward(registry.Bind<const double>(spec, weights.data()), batch, c.forward, absl::MakeSpan(logits),
                   gaps.data());
   for (const double gap : gaps) ASSERT_GT(gap, 1e-6) << "the seed gives a top-k tie; take another one";
   const auto loss = network.Backward(registry.Bind<const double>(spec, weights.data()), batch, labels,
                                      {.losses = c.losses}, registry.Bind(spec, gradients.data()));
-  for (size_t i = 0; i < spec.tables().size(); ++i) {
-    const size_t d = spec.tables()[i].width;
+  for (size_t i = 0; i < registry.gathered(); ++i) {
+    const size_t d = registry.tensors()[i].shape[1];
     for (const auto& part : network.embedding().table_gradients()[i].parts) {
       for (size_t n = 0; n < part.rows.size(); ++n) {
         for (size_t j = 0; j < d; ++j) {
@@ -141,6 +144,34 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"paper",
              "blocks { width: 6 experts { layers: 2 experts_per_layer: 4 routing_scale: PAPER query_norm: NONE } }"
              "blocks { width: 5 experts { layers: 2 experts_per_layer: 3 routing_scale: PAPER query_norm: NONE } }",
+             {.batch_statistics = true, .routing_sums = true},
+             kLosses},
+        Case{"silu_dice",
+             "blocks { width: 6 activation: SILU dropout: 0.3 experts { layers: 2 experts_per_layer: 3 } }"
+             "blocks { width: 5 activation: DICE dropout: 0.2 } blocks { width: 4 batch_norm: false activation: DICE }",
+             {.batch_statistics = true, .routing_sums = true, .dropout = true, .dropout_seed = 5, .step = 3},
+             {}},
+        Case{"silu_dice_frozen",
+             "blocks { width: 6 activation: DICE } blocks { width: 5 batch_norm: false activation: SILU }",
+             {},
+             {}},
+        Case{"projected_query",
+             "blocks { width: 6 experts { layers: 3 experts_per_layer: 4 query_projection: LINEAR } }"
+             "blocks { width: 5 experts { layers: 2 experts_per_layer: 4 top_k: 2 query_projection: LINEAR "
+             "query_norm: NONE } }",
+             {.batch_statistics = true, .routing_sums = true},
+             kLosses},
+        Case{"cross",
+             "cross { experts { layers: 2 experts_per_layer: 3 } } cross { } cross { experts { layers: 2 "
+             "experts_per_layer: 4 top_k: 2 } } blocks { width: 6 experts { layers: 2 experts_per_layer: 3 } }",
+             {.batch_statistics = true, .routing_sums = true},
+             kLosses},
+        Case{"cross_alone", "cross { } cross { }", {}, {}},
+        Case{"linear", "linear: true blocks { width: 6 }", {.batch_statistics = true}, {}},
+        Case{"linear_alone", "linear: true", {}, {}},
+        Case{"attention",
+             std::string(kAttention) +
+                 "blocks { width: 6 experts { layers: 2 experts_per_layer: 3 } } cross { } linear: true",
              {.batch_statistics = true, .routing_sums = true},
              kLosses},
         Case{"dropout",

@@ -25,7 +25,7 @@ TEST_P(InitializeTest, CalibratedLogitsHaveUnitDeviationAndNoMean) {
   std::vector<float> weights(registry.size());
   InitializeWeights(spec, registry, 1, 0.5F, weights.data());
   Parallel parallel(2);
-  Network<float> network(spec, table_rows, parallel);
+  Network<float> network(spec, registry, parallel);
   const EncodedBatch batch = RandomBatch(spec, table_rows, kRows, false, 5);
   CalibrateRouting(spec, registry, batch, network, weights.data());
 

@@ -52,7 +52,7 @@ class OptimizerTest : public testing::TestWithParam<int> {
 
   // Runs `steps` steps with constant gradients, by Adam and by the formula, and compares.
   void ExpectFormula(const v1::Optimizer& config, int steps) {
-    Adam adam(config, registry_, 1, parallel_);
+    Adam adam(config, registry_, parallel_);
     const bool lazy = config.embedding_update() == v1::Optimizer::LAZY;
     std::vector<double> w(weights_.begin(), weights_.end()), m(w.size()), v(w.size());
     for (int t = 1; t <= steps; ++t) {
@@ -132,7 +132,7 @@ TEST_P(OptimizerTest, FrozenGroupsKeepTheirBits) {
   v1::Optimizer config;
   config.set_embedding_l2(0.1F);
   const std::vector<float> before = weights_;
-  Adam adam(config, registry_, 1, parallel_);
+  Adam adam(config, registry_, parallel_);
   auto tables = Touched();
   adam.Step(rates_, gradients_.data(), tables, weights_.data());
   for (const TensorSpec& tensor : registry_.tensors()) {
@@ -145,7 +145,7 @@ TEST_P(OptimizerTest, ANormThatIsNotFiniteChangesNothing) {
   const std::vector<float> before = weights_;
   gradients_.back() = 1;
   gradients_[registry_.tensors()[2].offset] = NAN;
-  Adam adam(v1::Optimizer(), registry_, 1, parallel_);
+  Adam adam(v1::Optimizer(), registry_, parallel_);
   auto tables = Touched();
   EXPECT_FALSE(std::isfinite(adam.Step(rates_, gradients_.data(), tables, weights_.data())));
   EXPECT_EQ(weights_, before);

@@ -1,0 +1,73 @@
+#include "runtime/input_gather.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace hilomoe {
+
+void InputGather::Feature(const EncodedBatch& batch, size_t f, size_t begin, int rows, float* x) const {
+  const FeatureSpec& feature = spec_.features()[f];
+  const EncodedFeature& encoded = batch.features[f];
+  if (feature.is_unpooled()) return;
+  const size_t ldx = spec_.input_width(), d = feature.width;
+  float* out = x + feature.input_offset;
+  if (feature.is_number()) {
+    const float* weight = tensors_.numeric_weight[f];
+    for (int r = 0; r < rows; ++r, out += ldx) {
+      const float value = encoded.values[begin + r];
+      if (d == 0) out[0] = value;
+      for (size_t i = 0; i < d; ++i) out[i] = value * weight[i];
+      if (feature.missing_indicator) out[std::max<size_t>(d, 1)] = encoded.missing[begin + r];
+    }
+    return;
+  }
+  if (!feature.is_pooled()) {
+    Ids(batch, f, begin, static_cast<size_t>(rows), out, ldx);
+    return;
+  }
+  const float* table = tensors_.tables[feature.table];
+  for (int r = 0; r < rows; ++r, out += ldx) {
+    std::memset(out, 0, d * sizeof(float));
+    const uint32_t first = encoded.offsets[begin + r], last = encoded.offsets[begin + r + 1];
+    for (uint32_t i = first; i < last; ++i) kernels_.add(static_cast<int>(d), table + encoded.rows[i] * d, out);
+    if (last == first) continue;
+    const float scale = 1 / static_cast<float>(last - first);
+    for (size_t i = 0; i < d; ++i) out[i] *= scale;
+  }
+}
+
+void InputGather::Ids(const EncodedBatch& batch, size_t f, size_t begin, size_t count, float* out, size_t ld) const {
+  const size_t d = spec_.features()[f].width;
+  const float* table = tensors_.tables[spec_.features()[f].table];
+  const uint32_t* rows = batch.features[f].rows.data() + begin;
+  for (size_t i = 0; i < count; ++i, out += ld) std::memcpy(out, table + rows[i] * d, d * sizeof(float));
+}
+
+void InputGather::Features(const EncodedBatch& batch, bool context, size_t begin, int rows, float* x) const {
+  for (size_t f = 0; f < spec_.features().size(); ++f) {
+    if (spec_.features()[f].is_context() == context) Feature(batch, f, begin, rows, x);
+  }
+}
+
+void InputGather::AddLinear(const EncodedBatch& batch, bool context, size_t begin, int rows, float* out) const {
+  for (size_t f = 0; f < spec_.features().size(); ++f) {
+    const FeatureSpec& feature = spec_.features()[f];
+    const float* weight = tensors_.linear[f];
+    if (weight == nullptr || feature.is_context() != context) continue;
+    const EncodedFeature& encoded = batch.features[f];
+    for (int r = 0; r < rows; ++r) {
+      if (feature.is_number()) {
+        out[r] += encoded.values[begin + r] * weight[0];
+      } else if (!feature.is_pooled()) {
+        out[r] += weight[encoded.rows[begin + r]];
+      } else if (const uint32_t first = encoded.offsets[begin + r], last = encoded.offsets[begin + r + 1];
+                 last > first) {
+        float sum = 0;
+        for (uint32_t i = first; i < last; ++i) sum += weight[encoded.rows[i]];
+        out[r] += sum / static_cast<float>(last - first);
+      }
+    }
+  }
+}
+
+}  // namespace hilomoe

@@ -1,0 +1,37 @@
+// The input x of the network from encoded rows: embeddings, pooled embeddings, numbers; and the linear term.
+#ifndef HILOMOE_RUNTIME_INPUT_GATHER_H_
+#define HILOMOE_RUNTIME_INPUT_GATHER_H_
+
+#include <cstddef>
+
+#include "model/encoded_batch.h"
+#include "model/model_spec.h"
+#include "model/tensor_registry.h"
+#include "runtime/kernels/kernels.h"
+
+namespace hilomoe {
+
+// What it is made from must outlive it. Const: any thread.
+class InputGather {
+ public:
+  InputGather(const ModelSpec& spec, const FeatureTensors<const float>& tensors, const kernels::Kernels& kernels)
+      : spec_(spec), tensors_(tensors), kernels_(kernels) {}
+
+  // Writes the columns of all features of one scope, rows [begin, begin + rows) of that scope, to x [rows, D].
+  void Features(const EncodedBatch& batch, bool context, size_t begin, int rows, float* x) const;
+  // Adds the linear term of the features of one scope to out [rows].
+  void AddLinear(const EncodedBatch& batch, bool context, size_t begin, int rows, float* out) const;
+  // The embedding of a feature's i-th id, side by side with those of others: out [count, ld].
+  void Ids(const EncodedBatch& batch, size_t f, size_t begin, size_t count, float* out, size_t ld) const;
+
+ private:
+  void Feature(const EncodedBatch& batch, size_t f, size_t begin, int rows, float* x) const;
+
+  const ModelSpec& spec_;
+  const FeatureTensors<const float>& tensors_;
+  const kernels::Kernels& kernels_;
+};
+
+}  // namespace hilomoe
+
+#endif  // HILOMOE_RUNTIME_INPUT_GATHER_H_

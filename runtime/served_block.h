@@ -1,0 +1,69 @@
+// One block as it is served: the stacked product, routing, experts, bias and activation.
+#ifndef HILOMOE_RUNTIME_SERVED_BLOCK_H_
+#define HILOMOE_RUNTIME_SERVED_BLOCK_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "model/model_spec.h"
+#include "model/tensor_registry.h"
+#include "runtime/dense_product.h"
+#include "runtime/kernels/kernels.h"
+
+namespace hilomoe {
+
+// The first `split` columns of its input belong to the context: their part of the product (and of |x|^2) can be
+// computed once and shared by all candidates. Immutable; what it is made from must outlive it.
+class ServedBlock {
+ public:
+  // ldx: from one row of the input to the next.
+  static absl::StatusOr<std::unique_ptr<ServedBlock>> Create(const BlockSpec& block,
+                                                             const ServingBlockTensors<const float>& tensors,
+                                                             size_t split, size_t ldx);
+  size_t scratchpad_bytes() const;
+  // From one row of a Runner's output to the next.
+  size_t output_ld() const { return static_cast<size_t>(stacked_); }
+
+  // The buffers of one thread, for tiles of kTileRows rows.
+  class Runner {
+   public:
+    // context_x, x [kTileRows, ldx]: the inputs of RunContext (first `split` columns) and Run (the others).
+    Runner(const ServedBlock& block, const kernels::Kernels& kernels, const float* context_x, const float* x,
+           std::byte* scratchpad);
+    void RunContext(int rows);
+    // Row r takes the context of row r * context_step: 0 when all share one.
+    void Run(int rows, int context_step);
+    float* output() { return z_.data(); }  // [rows, width], leading dimension output_ld()
+
+   private:
+    void AddContext(int rows, int context_step);
+    const float* InverseNorm(int rows, int context_step);
+
+    const ServedBlock& block_;
+    const kernels::Kernels& kernels_;
+    const float* context_x_;
+    const float* x_;
+    std::vector<float> z_, context_z_;  // [rows, stacked]: base output, A, R
+    std::vector<float> inverse_norm_, context_squared_norm_;
+    std::vector<float> gated_;                                 // [rows, L*k] of top-k routing
+    std::vector<int32_t> kept_;                                // [rows, L*k]
+    std::vector<DenseProduct::Executor> context_, candidate_;  // none or one each
+  };
+
+ private:
+  ServedBlock(const BlockSpec& block, const ServingBlockTensors<const float>& tensors, size_t split, size_t ldx);
+
+  const BlockSpec& spec_;
+  const ServingBlockTensors<const float>& tensors_;
+  const int split_, ldx_, stacked_;
+  std::unique_ptr<DenseProduct> context_;    // null when split = 0
+  std::unique_ptr<DenseProduct> candidate_;  // null when every column is the context's
+  kernels::Routing routing_{};
+};
+
+}  // namespace hilomoe
+
+#endif  // HILOMOE_RUNTIME_SERVED_BLOCK_H_

@@ -123,6 +123,7 @@ class Reader {
     const absl::Status read = ReadTrainingConfig((directory_ / from.config()).string(), &base);
     if (!read.ok()) return FieldError(field + ".config", std::string(read.message()));
     ApplyOverrides(from.overrides(), &base);
+    HILOMOE_RETURN_IF_ERROR(InField(field + ".overrides", CheckTrainingConfig(base)));
 
     ComparisonArm arm{.name = from.name(), .control = from.control(), .trials = {}};
     const int trials = std::max(1, from.trials_size());

@@ -238,8 +238,9 @@ std::string IntervalsSvg(const ComparisonPlan& plan, const ComparisonResult& res
     }
   }
   if (shown.empty() || !(reach > 0)) return "";
-  constexpr double kWidth = 640, kLeft = 150, kRow = 40;
-  const double middle = (kLeft + kWidth) / 2, scale = (kWidth - kLeft) / 2 * 0.92 / reach;
+  // Narrow, so that the text stays readable when a phone's width scales it.
+  constexpr double kWidth = 420, kRow = 44;
+  const double middle = kWidth / 2, scale = kWidth / 2 * 0.97 / reach;
   const double height = kRow * static_cast<double>(shown.size()) + 24;
   const auto x = [&](double value) { return middle + value * scale; };
   std::string svg = absl::StrFormat(
@@ -248,7 +249,7 @@ std::string IntervalsSvg(const ComparisonPlan& plan, const ComparisonResult& res
       kWidth, height, kWidth, Title(metric), middle, middle, height - 18);
   for (size_t i = 0; i < shown.size(); ++i) {
     const ArmDifference& d = *shown[i];
-    const double y = kRow * (static_cast<double>(i) + 0.5);
+    const double y = kRow * static_cast<double>(i) + 28;
     const auto line = [&](const std::optional<Interval>& interval, double at, const char* color) {
       if (!interval.has_value()) return;
       absl::StrAppendFormat(&svg,
@@ -256,7 +257,7 @@ std::string IntervalsSvg(const ComparisonPlan& plan, const ComparisonResult& res
                             "stroke-width=\"3\"/>\n",
                             x(interval->low), x(interval->high), at, at, color);
     };
-    absl::StrAppendFormat(&svg, "<text x=\"0\" y=\"%.1f\" fill=\"currentColor\">%s</text>\n", y + 4,
+    absl::StrAppendFormat(&svg, "<text x=\"0\" y=\"%.1f\" fill=\"currentColor\">%s</text>\n", y - 14,
                           HtmlText(plan.arms[d.control].name));
     line(d.over_seeds.interval, y - 5, "accent");
     line(d.over_rows, y + 5, "faint");

@@ -8,6 +8,7 @@ namespace hilomoe {
 
 Command TrainCommand();
 Command EvaluateCommand();
+Command CompareCommand();
 Command GenerateCommand();
 
 }  // namespace hilomoe

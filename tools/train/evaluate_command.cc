@@ -7,7 +7,7 @@
 #include "tools/train/shared_flags.h"
 
 ABSL_FLAG(std::string, checkpoint, "", "checkpoint directory");
-ABSL_FLAG(std::string, scores, "", "file for the scores, one line a row; empty: metrics only");
+ABSL_FLAG(std::string, scores, "", "file for the scores, one line a row, or .safetensors; empty: metrics only");
 ABSL_FLAG(std::string, report, "", "JSON file for the metrics; empty: none");
 ABSL_FLAG(bool, tie_gaps, false, "a second column: the row's distance from a top-k tie, in logits");
 

@@ -4,10 +4,12 @@
 #include <cstdio>
 #include <optional>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "model/checkpoint.h"
 #include "model/file_io.h"
+#include "model/safetensors.h"
 #include "model/status_macros.h"
 #include "runtime/cpu_count.h"
 #include "tools/common/metrics_json.h"
@@ -17,6 +19,24 @@
 #include "tools/train/network.h"
 
 namespace hilomoe {
+namespace {
+
+absl::Status WriteTensors(const std::string& path, const std::vector<float>& scores, const std::vector<float>& gaps,
+                          const std::vector<uint8_t>& labels, const std::vector<uint64_t>& groups) {
+  const std::vector<int64_t> signed_groups(groups.begin(), groups.end());
+  std::vector<SafetensorsEntry> entries = {MakeEntry("scores", "F32", {scores.size()}, absl::MakeConstSpan(scores))};
+  const auto add = [&](const char* name, const char* dtype, const auto& values) {
+    if (values.size() == scores.size()) {
+      entries.push_back(MakeEntry(name, dtype, {values.size()}, absl::MakeConstSpan(values)));
+    }
+  };
+  add("tie_gaps", "F32", gaps);
+  add("labels", "U8", labels);
+  add("groups", "I64", signed_groups);
+  return WriteSafetensors(path, entries);
+}
+
+}  // namespace
 
 absl::Status EvaluateLog(const EvaluateOptions& options) {
   constexpr size_t kChunkRows = 4096;
@@ -31,12 +51,13 @@ absl::Status EvaluateLog(const EvaluateOptions& options) {
   const v1::Data& data = checkpoint.config.data();
   HILOMOE_ASSIGN_OR_RETURN(LogChunks log, LogChunks::Open(options.logs, spec, {data.label(), data.group_by(), false}));
   std::optional<AtomicFile> output;
-  if (!options.output.empty()) {
+  const bool tensors_file = absl::EndsWith(options.output, ".safetensors");
+  if (!options.output.empty() && !tensors_file) {
     HILOMOE_ASSIGN_OR_RETURN(AtomicFile file, AtomicFile::Create(options.output));
     output.emplace(std::move(file));
     HILOMOE_RETURN_IF_ERROR(output->Append(options.tie_gaps ? "score,tie_gap\n" : "score\n"));
   }
-  std::vector<float> scores, logits, gaps;
+  std::vector<float> scores, logits, gaps, all_gaps;
   std::vector<uint8_t> labels;
   std::vector<uint64_t> groups;
   LogChunk chunk;
@@ -58,12 +79,14 @@ absl::Status EvaluateLog(const EvaluateOptions& options) {
       text.push_back('\n');
     }
     if (output.has_value()) HILOMOE_RETURN_IF_ERROR(output->Append(text));
+    if (tensors_file && options.tie_gaps) all_gaps.insert(all_gaps.end(), gaps.begin(), gaps.end());
     labels.insert(labels.end(), chunk.labels.begin(), chunk.labels.end());
     groups.insert(groups.end(), chunk.groups.begin(), chunk.groups.end());
     progress.UpdateFraction(log.fraction(), static_cast<int64_t>(scores.size()));
   }
   progress.Finish();
   if (output.has_value()) HILOMOE_RETURN_IF_ERROR(output->Commit());
+  if (tensors_file) HILOMOE_RETURN_IF_ERROR(WriteTensors(options.output, scores, all_gaps, labels, groups));
   if (labels.size() != scores.size() || scores.empty()) return absl::OkStatus();
   if (groups.size() != scores.size()) groups.clear();
   HILOMOE_ASSIGN_OR_RETURN(const BinaryMetrics metrics, ComputeMetrics(scores, labels, groups));

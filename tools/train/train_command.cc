@@ -8,14 +8,12 @@
 #include "absl/flags/flag.h"
 #include "absl/strings/str_cat.h"
 #include "tools/train/commands.h"
+#include "tools/train/run_flags.h"
 #include "tools/train/shared_flags.h"
 #include "tools/train/trainer.h"
 
 ABSL_FLAG(std::string, config, "", "training config, a textproto");
-ABSL_FLAG(std::string, data_dir, ".", "directory that the config's log paths are relative to");
-ABSL_FLAG(std::string, output, "", "directory for the checkpoint and, while training, for what --resume needs");
 ABSL_FLAG(bool, resume, false, "continue an interrupted run; config and data must be the same");
-ABSL_FLAG(double, save_every_s, 60, "seconds between saves for --resume");
 
 namespace hilomoe {
 namespace {
@@ -50,7 +48,7 @@ Command TrainCommand() {
   return {.name = "train",
           .usage = "--config=FILE --output=DIR [flags]",
           .summary = "trains a model; Ctrl-C saves and stops",
-          .flag_files = {__FILE__, kSharedFlagsFile},
+          .flag_files = {__FILE__, kRunFlagsFile, kSharedFlagsFile},
           .prepare = [](const std::vector<std::string>& arguments) -> absl::StatusOr<Job> {
             if (!arguments.empty()) return absl::InvalidArgumentError(absl::StrCat("unexpected '", arguments[0], "'"));
             TrainOptions options;

@@ -39,7 +39,24 @@ absl::Status CheckStage(const v1::Stage& stage) {
   return absl::OkStatus();
 }
 
-absl::Status Check(const v1::TrainingConfig& config) {
+TensorGroup GroupOf(v1::ParameterGroup group) {
+  switch (group) {
+    case v1::EMBEDDING:
+      return TensorGroup::kEmbedding;
+    case v1::BACKBONE:
+      return TensorGroup::kBackbone;
+    case v1::EXPERT:
+      return TensorGroup::kExpert;
+    case v1::ROUTER:
+      return TensorGroup::kRouter;
+    default:
+      return TensorGroup::kHead;
+  }
+}
+
+}  // namespace
+
+absl::Status CheckTrainingConfig(const v1::TrainingConfig& config) {
   if (const auto spec = ModelSpec::Create(config.model()); !spec.ok()) return InField("model", spec.status());
   if (config.data().train().empty()) return FieldError("data.train", "name at least one log");
   if (config.data().valid().empty()) return FieldError("data.valid", "early stopping needs a validation log");
@@ -65,25 +82,8 @@ absl::Status Check(const v1::TrainingConfig& config) {
   return absl::OkStatus();
 }
 
-TensorGroup GroupOf(v1::ParameterGroup group) {
-  switch (group) {
-    case v1::EMBEDDING:
-      return TensorGroup::kEmbedding;
-    case v1::BACKBONE:
-      return TensorGroup::kBackbone;
-    case v1::EXPERT:
-      return TensorGroup::kExpert;
-    case v1::ROUTER:
-      return TensorGroup::kRouter;
-    default:
-      return TensorGroup::kHead;
-  }
-}
-
-}  // namespace
-
 absl::Status ReadTrainingConfig(const std::string& path, v1::TrainingConfig* config) {
-  return ReadTextProto(path, config, [config] { return Check(*config); });
+  return ReadTextProto(path, config, [config] { return CheckTrainingConfig(*config); });
 }
 
 GroupRates StageRates(const v1::Stage& stage, double factor) {

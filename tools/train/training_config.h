@@ -14,6 +14,8 @@ namespace hilomoe {
 
 // Reads `path` and checks every value: errors name file, line and field.
 absl::Status ReadTrainingConfig(const std::string& path, v1::TrainingConfig* config);
+// The same check of a config that did not come from a file of its own; a FieldError.
+absl::Status CheckTrainingConfig(const v1::TrainingConfig& config);
 
 // Learning rates of a stage: `factor` (of the plateau) times the stage's, never below its minimum.
 GroupRates StageRates(const v1::Stage& stage, double factor);

@@ -1,0 +1,153 @@
+#include "tools/train/comparison_result.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <utility>
+
+#include "absl/container/flat_hash_set.h"
+#include "absl/strings/str_cat.h"
+#include "model/flops.h"
+#include "model/model_spec.h"
+#include "model/status_macros.h"
+
+namespace hilomoe {
+namespace {
+
+constexpr std::array<TestMetric, kTestMetrics> kMetrics = {TestMetric::kAuc, TestMetric::kGauc, TestMetric::kLogloss};
+
+std::optional<double> Value(const BinaryMetrics& metrics, TestMetric metric) {
+  switch (metric) {
+    case TestMetric::kAuc:
+      return metrics.auc;
+    case TestMetric::kGauc:
+      return metrics.grouped.gauc;
+    default:
+      return metrics.logloss;
+  }
+}
+
+// The chosen trial's runs that have test metrics.
+std::vector<const ComparisonRun*> TestedRuns(const ComparisonPlan& plan, const ComparisonRuns& runs,
+                                             const ComparisonChoice& choice, size_t arm) {
+  std::vector<const ComparisonRun*> tested;
+  for (size_t s = 0; s < plan.seeds.size() && choice.arms[arm].trial.has_value(); ++s) {
+    const ComparisonRun& run = runs.Get(arm, *choice.arms[arm].trial, s);
+    if (run.test.has_value()) tested.push_back(&run);
+  }
+  return tested;
+}
+
+std::vector<double> Values(const std::vector<const ComparisonRun*>& runs, TestMetric metric) {
+  std::vector<double> values;
+  for (const ComparisonRun* run : runs) {
+    if (const std::optional<double> value = Value(*run->test, metric)) values.push_back(*value);
+  }
+  return values;
+}
+
+absl::StatusOr<ArmResult> SummariseArm(const ComparisonPlan& plan, const ComparisonRuns& runs,
+                                       const ComparisonChoice& choice, size_t arm) {
+  ArmResult result;
+  result.trial = choice.arms[arm].trial;
+  const ComparisonTrial& trial = plan.arms[arm].trials[result.trial.value_or(0)];
+  HILOMOE_ASSIGN_OR_RETURN(const ModelSpec spec, ModelSpec::Create(trial.config.model()));
+  result.flops = CountFlops(spec).row;
+  if (!result.trial.has_value()) return result;
+  std::vector<double> seconds;
+  std::array<std::vector<double>, kTestMetrics> valid;
+  for (size_t s = 0; s < plan.seeds.size(); ++s) {
+    const ComparisonRun& run = runs.Get(arm, *result.trial, s);
+    result.failed += run.state == ComparisonRun::State::kFailed || !run.test_error.empty();
+    if (!run.complete()) continue;
+    result.parameters = run.parameters;
+    if (!run.resumed) seconds.push_back(run.metrics.at("train.seconds"));
+    for (const TestMetric metric : kMetrics) {
+      const auto found = run.metrics.find(absl::StrCat("valid.", MetricName(metric)));
+      if (found != run.metrics.end()) valid[static_cast<size_t>(metric)].push_back(found->second);
+    }
+  }
+  result.seconds = Summarise(seconds);
+  const std::vector<const ComparisonRun*> tested = TestedRuns(plan, runs, choice, arm);
+  for (size_t m = 0; m < kTestMetrics; ++m) {
+    result.valid[m] = Summarise(valid[m]);
+    result.test[m] = Summarise(Values(tested, kMetrics[m]));
+  }
+  return result;
+}
+
+Verdict Judge(const ArmDifference& difference) {
+  if (!difference.over_seeds.interval.has_value() || !difference.over_rows.has_value()) return Verdict::kUndecided;
+  const Interval &a = *difference.over_seeds.interval, &b = *difference.over_rows;
+  const bool larger = a.low > 0 && b.low > 0, smaller = a.high < 0 && b.high < 0;
+  if (!larger && !smaller) return Verdict::kUndecided;
+  return larger == (difference.metric != TestMetric::kLogloss) ? Verdict::kBetter : Verdict::kWorse;
+}
+
+// Of runs [begin, begin + n) of a resample.
+double Mean(const double* values, size_t n) {
+  double sum = 0;
+  for (size_t i = 0; i < n; ++i) sum += values[i];
+  return sum / static_cast<double>(n);
+}
+
+}  // namespace
+
+const char* MetricName(TestMetric metric) {
+  switch (metric) {
+    case TestMetric::kAuc:
+      return "auc";
+    case TestMetric::kGauc:
+      return "gauc";
+    default:
+      return "logloss";
+  }
+}
+
+absl::StatusOr<ComparisonResult> Analyse(const ComparisonPlan& plan, const ComparisonRuns& runs,
+                                         const ComparisonChoice& choice, const TestRows& rows, int threads) {
+  ComparisonResult result;
+  result.rows = rows.labels.size();
+  result.groups = absl::flat_hash_set<uint64_t>(rows.groups.begin(), rows.groups.end()).size();
+  // The runs of the judged arm and of the controls, one after another, for the bootstrap.
+  std::vector<std::vector<const ComparisonRun*>> tested(plan.arms.size());
+  std::vector<size_t> first(plan.arms.size());
+  std::vector<std::vector<float>> scores;
+  for (size_t a = 0; a < plan.arms.size(); ++a) {
+    HILOMOE_ASSIGN_OR_RETURN(ArmResult arm, SummariseArm(plan, runs, choice, a));
+    result.arms.push_back(std::move(arm));
+    first[a] = scores.size();
+    if (!plan.arms[a].control && a != plan.judged) continue;
+    tested[a] = TestedRuns(plan, runs, choice, a);
+    for (const ComparisonRun* run : tested[a]) scores.push_back(run->scores);
+  }
+  const std::vector<const ComparisonRun*>& judged = tested[plan.judged];
+  if (judged.empty()) return result;
+  HILOMOE_ASSIGN_OR_RETURN(const BootstrapValues resamples,
+                           Bootstrap(scores, rows.labels, rows.groups,
+                                     {.resamples = plan.resamples, .seed = plan.bootstrap_seed, .threads = threads}));
+  for (size_t a = 0; a < plan.arms.size(); ++a) {
+    if (!plan.arms[a].control || tested[a].empty()) continue;
+    const bool paired = std::equal(judged.begin(), judged.end(), tested[a].begin(), tested[a].end(),
+                                   [](const ComparisonRun* x, const ComparisonRun* y) { return x->seed == y->seed; });
+    for (const TestMetric metric : kMetrics) {
+      const std::vector<double> x = Values(judged, metric), y = Values(tested[a], metric);
+      if (x.empty() || y.empty()) continue;
+      ArmDifference difference{.control = a, .metric = metric, .over_seeds = {}, .paired = paired, .over_rows = {}};
+      difference.over_seeds = paired ? PairedDifference(x, y) : UnpairedDifference(x, y);
+      std::vector<double> resampled;
+      for (size_t b = 0; b < plan.resamples; ++b) {
+        const double* const values = resamples[static_cast<size_t>(metric)].data() + b * scores.size();
+        const double d = Mean(values + first[plan.judged], judged.size()) - Mean(values + first[a], tested[a].size());
+        if (std::isfinite(d)) resampled.push_back(d);
+      }
+      difference.undefined_resamples = plan.resamples - resampled.size();
+      difference.over_rows = PercentileInterval(resampled);
+      difference.verdict = Judge(difference);
+      result.differences.push_back(difference);
+    }
+  }
+  return result;
+}
+
+}  // namespace hilomoe

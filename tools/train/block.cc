@@ -17,6 +17,7 @@ constexpr double kMomentum = 0.1;
 template <typename T>
 TrainBlock<T>::TrainBlock(const BlockSpec& block, Parallel& parallel)
     : block_(block),
+      spec_top_k_(block.top_k),
       parallel_(parallel),
       dice_(block.width),
       gram_(block.stack() * block.stack()),
@@ -29,6 +30,7 @@ TrainBlock<T>::TrainBlock(const BlockSpec& block, Parallel& parallel)
 template <typename T>
 void TrainBlock<T>::Forward(const BlockTensors<const T>& tensors, const BlockMode& mode, const T* x, size_t B, T* gap) {
   mode_ = mode;
+  block_.top_k = mode.top_k.value_or(spec_top_k_);
   x_ = x;
   B_ = B;
   const size_t D = block_.input, O = block_.width, n = stack(), ldz = stacked();

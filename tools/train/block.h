@@ -3,6 +3,7 @@
 #define HILOMOE_TOOLS_TRAIN_BLOCK_H_
 
 #include <cstddef>
+#include <optional>
 #include <vector>
 
 #include "model/model_spec.h"
@@ -20,6 +21,7 @@ struct BlockMode {
   bool batch_statistics = false;  // batch norm in training mode
   bool routing_sums = false;      // collect RoutingSums
   DropoutMask dropout;
+  std::optional<size_t> top_k = {};  // instead of the spec's; 0 = all
 };
 
 // What Backward must compute besides the gradient of the experts' and the routing's tensors.
@@ -68,7 +70,8 @@ class TrainBlock {
                          const BlockTensors<T>& gradients, size_t begin, size_t end);
   RoutingLossGradient LossGradient(const LossWeights& weights) const;
 
-  const BlockSpec block_;
+  BlockSpec block_;  // top_k: that of the last Forward
+  const size_t spec_top_k_;
   Parallel& parallel_;
   BlockMode mode_;
   const T* x_ = nullptr;

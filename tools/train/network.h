@@ -27,6 +27,7 @@ struct ForwardMode {
   bool dropout = false;
   uint64_t dropout_seed = 0;
   uint64_t step = 0;
+  absl::Span<const size_t> top_k = {};  // per block, instead of the spec's, 0 = all; empty: the spec's
 };
 
 // Which gradients are asked for.

@@ -1,26 +1,36 @@
 #include "tools/train/optimizer.h"
 
+#include <algorithm>
 #include <cmath>
 
 namespace hilomoe {
 
 Adam::Adam(const v1::Optimizer& config, const TensorRegistry& registry, Parallel& parallel)
     : config_(config), registry_(registry), parallel_(parallel) {
+  size_t m = 0, v = 0;
+  for (size_t i = 0; i < registry.tensors().size(); ++i) {
+    const TensorSpec& tensor = registry.tensors()[i];
+    m_offset_.push_back(m);
+    v_offset_.push_back(v);
+    m += rowwise(i) ? 0 : tensor.size;
+    v += rowwise(i) ? tensor.shape[0] : tensor.size;
+  }
+  m_.resize(m);
+  v_.resize(v);
   Reset();
 }
 
 void Adam::Reset() {
-  m_.assign(registry_.size(), 0);
-  v_.assign(registry_.size(), 0);
+  std::fill(m_.begin(), m_.end(), 0.0F);
+  std::fill(v_.begin(), v_.end(), 0.0F);
   steps_ = 0;
 }
 
-void Adam::UpdateOne(const Update& update, float gradient, size_t i, float* weights) {
+void Adam::UpdateOne(const Update& update, float gradient, float* m, float* v, float* weight) const {
   const float g = gradient * update.scale;
-  m_[i] += (1 - config_.beta1()) * (g - m_[i]);
-  v_[i] += (1 - config_.beta2()) * (g * g - v_[i]);
-  weights[i] -=
-      update.rate * (m_[i] * update.correction1) / (std::sqrt(v_[i] * update.correction2) + config_.epsilon());
+  *m += (1 - config_.beta1()) * (g - *m);
+  *v += (1 - config_.beta2()) * (g * g - *v);
+  *weight -= update.rate * (*m * update.correction1) / (std::sqrt(*v * update.correction2) + config_.epsilon());
 }
 
 // Thread t's rows: those of its part when touched; with DENSE also every untouched row of the part.
@@ -32,7 +42,7 @@ double Adam::TableSquaredNorm(size_t table, const TableGradient<float>& gradient
   const float l2 = config_.embedding_l2();
   const float* w = weights + tensor.offset;
   double sum = 0;
-  if (config_.embedding_update() == v1::Optimizer::LAZY || l2 == 0) {
+  if (config_.embedding_update() != v1::Optimizer::DENSE || l2 == 0) {
     for (size_t n = 0; n < part.rows.size(); ++n) {
       for (size_t j = 0; j < d; ++j) {
         const float g = part.values[n * d + j] + l2 * w[part.rows[n] * d + j];
@@ -58,9 +68,24 @@ void Adam::UpdateTable(size_t table, const TableGradient<float>& gradient, const
   const size_t d = tensor.shape[1], parts = gradient.parts.size();
   const auto& part = gradient.parts[static_cast<size_t>(thread)];
   const float l2 = config_.embedding_l2();
+  if (rowwise(table)) {
+    for (size_t n = 0; n < part.rows.size(); ++n) {
+      float* w = weights + tensor.offset + part.rows[n] * d;
+      const auto gradient_of = [&](size_t j) { return update.scale * (part.values[n * d + j] + l2 * w[j]); };
+      float squared = 0;
+      for (size_t j = 0; j < d; ++j) squared += gradient_of(j) * gradient_of(j);
+      float& v = v_[v_offset_[table] + part.rows[n]];
+      v += squared / static_cast<float>(d);
+      const float rate = update.rate / (std::sqrt(v) + config_.epsilon());
+      for (size_t j = 0; j < d; ++j) w[j] -= rate * gradient_of(j);
+    }
+    return;
+  }
   const auto update_row = [&](size_t row, const float* g) {
-    const size_t at = tensor.offset + row * d;
-    for (size_t j = 0; j < d; ++j) UpdateOne(update, (g != nullptr ? g[j] : 0) + l2 * weights[at + j], at + j, weights);
+    float* w = weights + tensor.offset + row * d;
+    float* m = &m_[m_offset_[table] + row * d];
+    float* v = &v_[v_offset_[table] + row * d];
+    for (size_t j = 0; j < d; ++j) UpdateOne(update, (g != nullptr ? g[j] : 0) + l2 * w[j], m + j, v + j, w + j);
   };
   if (config_.embedding_update() == v1::Optimizer::LAZY) {
     for (size_t n = 0; n < part.rows.size(); ++n) update_row(part.rows[n], &part.values[n * d]);
@@ -72,8 +97,8 @@ void Adam::UpdateTable(size_t table, const TableGradient<float>& gradient, const
   }
 }
 
-double Adam::Step(const GroupRates& rates, const float* gradients, std::vector<TableGradient<float>>& tables,
-                  float* weights) {
+double Adam::Step(const GroupRates& rates, double schedule, const float* gradients,
+                  std::vector<TableGradient<float>>& tables, float* weights) {
   const auto rate_of = [&](const TensorSpec& tensor) { return rates[static_cast<size_t>(tensor.group)]; };
   // Numeric vectors are embeddings, too, but few enough to be treated like any dense tensor.
   const auto l2_of = [&](const TensorSpec& tensor) {
@@ -118,15 +143,16 @@ double Adam::Step(const GroupRates& rates, const float* gradients, std::vector<T
       Update own = update;
       own.rate = rate_of(tensor);
       if (own.rate == 0) continue;
+      if (rowwise(i)) own.rate = static_cast<float>(schedule * config_.table_learning_rate());
       if (i < registry_.gathered()) {
         UpdateTable(i, tables[i], own, weights, thread);
         continue;
       }
       const float l2 = l2_of(tensor);
       const auto [begin, end] = parallel_.Slice(tensor.size, thread, 16);
-      for (size_t at = tensor.offset + begin; at < tensor.offset + end; ++at) {
-        UpdateOne(own, gradients[at] + l2 * weights[at], at, weights);
-      }
+      const float* g = gradients + tensor.offset;
+      float *w = weights + tensor.offset, *m = m_.data() + m_offset_[i], *v = v_.data() + v_offset_[i];
+      for (size_t j = begin; j < end; ++j) UpdateOne(own, g[j] + l2 * w[j], m + j, v + j, w + j);
     }
   });
   return norm;

@@ -21,6 +21,8 @@ using GroupRates = std::array<float, 7>;
 // where g is the gradient of the loss with (l2/2) |E|^2, clipped: g *= clip / norm when the norm over all trained
 // parameters exceeds clip. DENSE: the L2 term and the update go over every row of every table in every step. LAZY:
 // rows that the batch did not touch keep weight, m and v, and get no L2; t counts steps, not touches.
+// ROWWISE_ADAGRAD, for the gathered tables: touched rows only, v <- v + mean_j g_j^2 per row, w <- w - rate g /
+// (sqrt(v) + eps), with the config's table_learning_rate.
 class Adam {
  public:
   Adam(const v1::Optimizer& config, const TensorRegistry& registry, Parallel& parallel);
@@ -30,8 +32,9 @@ class Adam {
   // One step. weights, gradients: arenas of the registry; the places of the gathered() tensors in
   // `gradients` are not read (their gradients are `tables`). Returns the norm of the gradient before clipping; nothing
   // is changed when it is not finite.
-  double Step(const GroupRates& rates, const float* gradients, std::vector<TableGradient<float>>& tables,
-              float* weights);
+  // schedule: what ROWWISE_ADAGRAD's rate is multiplied with; that of the others is in `rates`.
+  double Step(const GroupRates& rates, double schedule, const float* gradients,
+              std::vector<TableGradient<float>>& tables, float* weights);
 
   // What a resumed run needs.
   std::vector<float>& m() { return m_; }
@@ -45,11 +48,15 @@ class Adam {
   double TableSquaredNorm(size_t table, const TableGradient<float>& gradient, const float* weights, int thread) const;
   void UpdateTable(size_t table, const TableGradient<float>& gradient, const Update& update, float* weights,
                    int thread);
-  void UpdateOne(const Update& update, float gradient, size_t i, float* weights);
+  void UpdateOne(const Update& update, float gradient, float* m, float* v, float* weight) const;
+  bool rowwise(size_t tensor) const {
+    return tensor < registry_.gathered() && config_.embedding_update() == v1::Optimizer::ROWWISE_ADAGRAD;
+  }
 
   const v1::Optimizer config_;
   const TensorRegistry& registry_;
   Parallel& parallel_;
+  std::vector<size_t> m_offset_, v_offset_;  // per tensor
   std::vector<float> m_, v_;
   uint64_t steps_ = 0;
 };

@@ -224,7 +224,7 @@ absl::Status Trainer::Step() {
   network_->Forward(tensors, batch_, forward, absl::MakeSpan(logits_));
   const auto loss = network_->Backward(tensors, batch_, labels_, backward, registry_->Bind(spec_, gradients_.data()));
   const double norm =
-      adam_->Step(rates, gradients_.data(), network_->embedding().table_gradients(), state_.weights.data());
+      adam_->Step(rates, 1, gradients_.data(), network_->embedding().table_gradients(), state_.weights.data());
   if (!std::isfinite(norm) || !std::isfinite(loss.bce)) {
     progress_.reset();
     return absl::AbortedError(absl::StrFormat(

@@ -23,6 +23,8 @@ absl::Status CheckStage(const v1::Stage& stage) {
   if (stage.evaluations_per_epoch() == 0) return FieldError("evaluations_per_epoch", "must be at least 1");
   HILOMOE_RETURN_IF_ERROR(CheckNumber("plateau_factor", stage.plateau_factor(), 1e-6, 1));
   HILOMOE_RETURN_IF_ERROR(CheckNumber("min_learning_rate", stage.min_learning_rate(), 0, 1));
+  HILOMOE_RETURN_IF_ERROR(CheckNumber("final_rate", stage.final_rate(), 0, 1));
+  if (!(stage.share() > 0 && stage.share() <= 1)) return FieldError("share", "must be in (0, 1]");
   if (stage.train().empty()) return FieldError("train", "a stage must train at least one group");
   for (int i = 0; i < stage.train_size(); ++i) {
     const std::string field = absl::StrCat("train[", i, "].");
@@ -69,6 +71,7 @@ absl::Status CheckTrainingConfig(const v1::TrainingConfig& config) {
   HILOMOE_RETURN_IF_ERROR(CheckNumber("optimizer.beta2", optimizer.beta2(), 0, 0.9999999));
   HILOMOE_RETURN_IF_ERROR(CheckNumber("optimizer.epsilon", optimizer.epsilon(), 1e-12, 1));
   HILOMOE_RETURN_IF_ERROR(CheckNumber("optimizer.gradient_clip_norm", optimizer.gradient_clip_norm(), 0, 1e9));
+  HILOMOE_RETURN_IF_ERROR(CheckNumber("optimizer.table_learning_rate", optimizer.table_learning_rate(), 1e-9, 10));
   HILOMOE_RETURN_IF_ERROR(CheckNumber("optimizer.embedding_l2", optimizer.embedding_l2(), 0, 1e3));
   HILOMOE_RETURN_IF_ERROR(
       CheckNumber("optimizer.embedding_init_deviation", optimizer.embedding_init_deviation(), 0, 10));
@@ -78,6 +81,18 @@ absl::Status CheckTrainingConfig(const v1::TrainingConfig& config) {
   if (config.stages().empty()) return FieldError("stages", "nothing to train without a stage");
   for (int i = 0; i < config.stages_size(); ++i) {
     HILOMOE_RETURN_IF_ERROR(InField(absl::StrCat("stages[", i, "]"), CheckStage(config.stages(i))));
+  }
+  double share = 0;
+  for (int i = 0; i < config.stages_size(); ++i) {
+    const std::string field = absl::StrCat("stages[", i, "].");
+    share += config.stages(i).share();
+    if (!config.one_pass()) {
+      if (config.stages(i).has_share()) return FieldError(field + "share", "belongs to one_pass");
+    } else if (config.stages(i).has_epochs() && config.stages(i).epochs() != 1) {
+      return FieldError(field + "epochs", "one_pass reads every row once");
+    } else if (share > 1 + 1e-6) {
+      return FieldError(field + "share", absl::StrCat("the shares up to here add up to ", share));
+    }
   }
   return absl::OkStatus();
 }

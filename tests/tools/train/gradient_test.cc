@@ -27,6 +27,7 @@ struct Case {
   std::string network;
   ForwardMode forward;
   LossWeights losses;
+  std::string equal_to = {};  // the reference's network, where it is another one
 };
 
 void PrintTo(const Case& c, std::ostream* out) { *out << c.name; }
@@ -35,9 +36,12 @@ class GradientTest : public testing::TestWithParam<Case> {};
 
 TEST_P(GradientTest, EqualsComplexStep) {
   const Case& c = GetParam();
-  const ModelSpec spec =
-      SpecFromText(absl::StrCat(kAllFeatures, c.network.find("attention") != std::string::npos ? kAlignedSequences : "",
-                                "network {", c.network, "}"));
+  const auto spec_of = [](const std::string& network) {
+    const bool aligned = network.find("attention") != std::string::npos;
+    return SpecFromText(absl::StrCat(kAllFeatures, aligned ? kAlignedSequences : "", "network {", network, "}"));
+  };
+  const ModelSpec spec = spec_of(c.network);
+  const ModelSpec reference_spec = spec_of(c.equal_to.empty() ? c.network : c.equal_to);
   const std::vector<uint32_t> table_rows = TableRowsFor(spec, 3);
   const TensorRegistry registry = TensorRegistry::ForTraining(spec, table_rows);
   const std::vector<double> weights = RandomWeights(spec, registry, 7);
@@ -77,8 +81,8 @@ TEST_P(GradientTest, EqualsComplexStep) {
   std::vector<Complex> arena(weights.begin(), weights.end());
   const auto bound = registry.Bind<const Complex>(spec, arena.data());
   const auto evaluate = [&] {
-    const auto output = ReferenceForward(spec, bound, batch, options);
-    return ReferenceLoss<Complex>(spec, bound, output, labels, {}, c.losses);
+    const auto output = ReferenceForward(reference_spec, bound, batch, options);
+    return ReferenceLoss<Complex>(reference_spec, bound, output, labels, {}, c.losses);
   };
   EXPECT_NEAR(loss.bce + loss.routing, evaluate().real(), kBound * 100);
 
@@ -110,76 +114,86 @@ TEST_P(GradientTest, EqualsComplexStep) {
   }
 }
 
+constexpr size_t kAnnealed[] = {4, 0};
 constexpr LossWeights kLosses = {.load_balance = 0.3, .router_z = 0.2, .diversity = 0.4};
 
-INSTANTIATE_TEST_SUITE_P(
-    All, GradientTest,
-    testing::Values(
-        Case{"dense_baseline", "blocks { width: 6 } blocks { width: 5 }", {.batch_statistics = true}, {}},
-        Case{"no_blocks", "", {}, {}},
-        Case{"experts_off",
-             "blocks { width: 6 experts { layers: 2 experts_per_layer: 3 } } blocks { width: 5 }",
-             {.experts = false, .batch_statistics = true},
-             {}},
-        Case{"dense_routing",
-             "blocks { width: 6 experts { layers: 3 experts_per_layer: 4 } }"
-             "blocks { width: 5 experts { layers: 2 experts_per_layer: 3 } }",
-             {.batch_statistics = true, .routing_sums = true},
-             kLosses},
-        Case{"dense_routing_frozen_norm",
-             "blocks { width: 6 experts { layers: 2 experts_per_layer: 4 } }"
-             "blocks { width: 5 experts { layers: 1 experts_per_layer: 7 } }",
-             {.batch_statistics = false, .routing_sums = true},
-             kLosses},
-        Case{"top_k",
-             "blocks { width: 6 experts { layers: 3 experts_per_layer: 5 top_k: 2 } }"
-             "blocks { width: 5 experts { layers: 2 experts_per_layer: 4 top_k: 3 } }",
-             {.batch_statistics = true, .routing_sums = true},
-             kLosses},
-        Case{"raw_query",
-             "blocks { width: 6 experts { layers: 2 experts_per_layer: 4 query_norm: NONE } }"
-             "blocks { width: 5 batch_norm: false experts { layers: 2 experts_per_layer: 3 query_norm: NONE } }",
-             {.batch_statistics = true, .routing_sums = true},
-             kLosses},
-        Case{"paper",
-             "blocks { width: 6 experts { layers: 2 experts_per_layer: 4 routing_scale: PAPER query_norm: NONE } }"
-             "blocks { width: 5 experts { layers: 2 experts_per_layer: 3 routing_scale: PAPER query_norm: NONE } }",
-             {.batch_statistics = true, .routing_sums = true},
-             kLosses},
-        Case{"silu_dice",
-             "blocks { width: 6 activation: SILU dropout: 0.3 experts { layers: 2 experts_per_layer: 3 } }"
-             "blocks { width: 5 activation: DICE dropout: 0.2 } blocks { width: 4 batch_norm: false activation: DICE }",
-             {.batch_statistics = true, .routing_sums = true, .dropout = true, .dropout_seed = 5, .step = 3},
-             {}},
-        Case{"silu_dice_frozen",
-             "blocks { width: 6 activation: DICE } blocks { width: 5 batch_norm: false activation: SILU }",
-             {},
-             {}},
-        Case{"projected_query",
-             "blocks { width: 6 experts { layers: 3 experts_per_layer: 4 query_projection: LINEAR } }"
-             "blocks { width: 5 experts { layers: 2 experts_per_layer: 4 top_k: 2 query_projection: LINEAR "
-             "query_norm: NONE } }",
-             {.batch_statistics = true, .routing_sums = true},
-             kLosses},
-        Case{"cross",
-             "cross { experts { layers: 2 experts_per_layer: 3 } } cross { } cross { experts { layers: 2 "
-             "experts_per_layer: 4 top_k: 2 } } blocks { width: 6 experts { layers: 2 experts_per_layer: 3 } }",
-             {.batch_statistics = true, .routing_sums = true},
-             kLosses},
-        Case{"cross_alone", "cross { } cross { }", {}, {}},
-        Case{"linear", "linear: true blocks { width: 6 }", {.batch_statistics = true}, {}},
-        Case{"linear_alone", "linear: true", {}, {}},
-        Case{"attention",
-             std::string(kAttention) +
-                 "blocks { width: 6 experts { layers: 2 experts_per_layer: 3 } } cross { } linear: true",
-             {.batch_statistics = true, .routing_sums = true},
-             kLosses},
-        Case{"dropout",
-             "blocks { width: 6 dropout: 0.3 experts { layers: 2 experts_per_layer: 3 } }"
-             "blocks { width: 5 dropout: 0.2 activation: IDENTITY experts { layers: 2 experts_per_layer: 3 } }",
-             {.batch_statistics = true, .routing_sums = true, .dropout = true, .dropout_seed = 5, .step = 3},
-             kLosses}),
-    [](const auto& info) { return info.param.name; });
+std::vector<Case> Cases() {
+  return {
+      Case{"dense_baseline", "blocks { width: 6 } blocks { width: 5 }", {.batch_statistics = true}, {}},
+      Case{"no_blocks", "", {}, {}},
+      Case{"experts_off",
+           "blocks { width: 6 experts { layers: 2 experts_per_layer: 3 } } blocks { width: 5 }",
+           {.experts = false, .batch_statistics = true},
+           {}},
+      Case{"dense_routing",
+           "blocks { width: 6 experts { layers: 3 experts_per_layer: 4 } }"
+           "blocks { width: 5 experts { layers: 2 experts_per_layer: 3 } }",
+           {.batch_statistics = true, .routing_sums = true},
+           kLosses},
+      Case{"dense_routing_frozen_norm",
+           "blocks { width: 6 experts { layers: 2 experts_per_layer: 4 } }"
+           "blocks { width: 5 experts { layers: 1 experts_per_layer: 7 } }",
+           {.batch_statistics = false, .routing_sums = true},
+           kLosses},
+      Case{"top_k",
+           "blocks { width: 6 experts { layers: 3 experts_per_layer: 5 top_k: 2 } }"
+           "blocks { width: 5 experts { layers: 2 experts_per_layer: 4 top_k: 3 } }",
+           {.batch_statistics = true, .routing_sums = true},
+           kLosses},
+      Case{"annealed_top_k",  // the dense model's routing, on a spec that ends with 2
+           "blocks { width: 6 experts { layers: 3 experts_per_layer: 5 top_k: 2 } }"
+           "blocks { width: 5 experts { layers: 2 experts_per_layer: 4 top_k: 2 } }",
+           {.batch_statistics = true, .routing_sums = true, .top_k = kAnnealed},
+           kLosses,
+           "blocks { width: 6 experts { layers: 3 experts_per_layer: 5 top_k: 4 } }"
+           "blocks { width: 5 experts { layers: 2 experts_per_layer: 4 } }"},
+      Case{"raw_query",
+           "blocks { width: 6 experts { layers: 2 experts_per_layer: 4 query_norm: NONE } }"
+           "blocks { width: 5 batch_norm: false experts { layers: 2 experts_per_layer: 3 query_norm: NONE } }",
+           {.batch_statistics = true, .routing_sums = true},
+           kLosses},
+      Case{"paper",
+           "blocks { width: 6 experts { layers: 2 experts_per_layer: 4 routing_scale: PAPER query_norm: NONE } }"
+           "blocks { width: 5 experts { layers: 2 experts_per_layer: 3 routing_scale: PAPER query_norm: NONE } }",
+           {.batch_statistics = true, .routing_sums = true},
+           kLosses},
+      Case{"silu_dice",
+           "blocks { width: 6 activation: SILU dropout: 0.3 experts { layers: 2 experts_per_layer: 3 } }"
+           "blocks { width: 5 activation: DICE dropout: 0.2 } blocks { width: 4 batch_norm: false activation: DICE }",
+           {.batch_statistics = true, .routing_sums = true, .dropout = true, .dropout_seed = 5, .step = 3},
+           {}},
+      Case{"silu_dice_frozen",
+           "blocks { width: 6 activation: DICE } blocks { width: 5 batch_norm: false activation: SILU }",
+           {},
+           {}},
+      Case{"projected_query",
+           "blocks { width: 6 experts { layers: 3 experts_per_layer: 4 query_projection: LINEAR } }"
+           "blocks { width: 5 experts { layers: 2 experts_per_layer: 4 top_k: 2 query_projection: LINEAR "
+           "query_norm: NONE } }",
+           {.batch_statistics = true, .routing_sums = true},
+           kLosses},
+      Case{"cross",
+           "cross { experts { layers: 2 experts_per_layer: 3 } } cross { } cross { experts { layers: 2 "
+           "experts_per_layer: 4 top_k: 2 } } blocks { width: 6 experts { layers: 2 experts_per_layer: 3 } }",
+           {.batch_statistics = true, .routing_sums = true},
+           kLosses},
+      Case{"cross_alone", "cross { } cross { }", {}, {}},
+      Case{"linear", "linear: true blocks { width: 6 }", {.batch_statistics = true}, {}},
+      Case{"linear_alone", "linear: true", {}, {}},
+      Case{"attention",
+           std::string(kAttention) +
+               "blocks { width: 6 experts { layers: 2 experts_per_layer: 3 } } cross { } linear: true",
+           {.batch_statistics = true, .routing_sums = true},
+           kLosses},
+      Case{"dropout",
+           "blocks { width: 6 dropout: 0.3 experts { layers: 2 experts_per_layer: 3 } }"
+           "blocks { width: 5 dropout: 0.2 activation: IDENTITY experts { layers: 2 experts_per_layer: 3 } }",
+           {.batch_statistics = true, .routing_sums = true, .dropout = true, .dropout_seed = 5, .step = 3},
+           kLosses}};
+}
+
+INSTANTIATE_TEST_SUITE_P(All, GradientTest, testing::ValuesIn(Cases()),
+                         [](const auto& info) { return info.param.name; });
 
 }  // namespace
 }  // namespace hilomoe

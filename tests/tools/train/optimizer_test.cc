@@ -76,7 +76,7 @@ class OptimizerTest : public testing::TestWithParam<int> {
                                ? config.gradient_clip_norm() / norm
                                : 1;
       auto tables = Touched();
-      EXPECT_NEAR(adam.Step(rates_, gradients_.data(), tables, weights_.data()), norm, 1e-5 * norm);
+      EXPECT_NEAR(adam.Step(rates_, 1, gradients_.data(), tables, weights_.data()), norm, 1e-5 * norm);
       for (size_t i = 0; i < w.size(); ++i) {
         if (rate[i] == 0) continue;
         const double clipped = g[i] * scale;
@@ -118,6 +118,35 @@ TEST_P(OptimizerTest, LazyLeavesUntouchedRowsAlone) {
   EXPECT_NE(weights_[2], before[2]);
 }
 
+TEST_P(OptimizerTest, RowwiseAdagradKeepsOneNumberARow) {
+  v1::Optimizer config;
+  config.set_embedding_update(v1::Optimizer::ROWWISE_ADAGRAD);
+  config.set_table_learning_rate(0.1F);
+  config.set_embedding_l2(0.2F);
+  config.set_gradient_clip_norm(0);
+  Adam adam(config, registry_, parallel_);
+  EXPECT_EQ(adam.m().size(), registry_.size() - kRows * 2);
+  EXPECT_EQ(adam.v().size(), registry_.size() - kRows * 2 + kRows);
+  const std::vector<float> before = weights_;
+  std::vector<double> w(weights_.begin(), weights_.end()), v(kRows);
+  for (int t = 0; t < 4; ++t) {
+    auto tables = Touched();
+    adam.Step(rates_, 0.5, gradients_.data(), tables, weights_.data());
+    for (const size_t row : {1, 3}) {
+      double g[2];
+      for (size_t j = 0; j < 2; ++j) g[j] = gradients_[row * 2 + j] + config.embedding_l2() * w[row * 2 + j];
+      v[row] += (g[0] * g[0] + g[1] * g[1]) / 2;
+      for (size_t j = 0; j < 2; ++j) w[row * 2 + j] -= 0.5 * config.table_learning_rate() * g[j] / std::sqrt(v[row]);
+    }
+  }
+  for (size_t i = 0; i < kRows * 2; ++i) EXPECT_NEAR(weights_[i], w[i], 1e-6) << i;
+  for (const size_t row : {0, 2, 4, 5}) EXPECT_EQ(weights_[row * 2], before[row * 2]);
+  // The numeric vector of the same group stays with Adam: its first steps are of the size of the rate.
+  const TensorSpec& numeric = registry_.tensors()[1];
+  ASSERT_EQ(numeric.group, TensorGroup::kEmbedding);
+  EXPECT_NEAR(std::fabs(weights_[numeric.offset] - before[numeric.offset]), 4e-3, 1e-3);
+}
+
 TEST_P(OptimizerTest, ClipsByTheNormOverEverythingTrained) {
   v1::Optimizer config;
   config.set_embedding_l2(0.1F);
@@ -134,7 +163,7 @@ TEST_P(OptimizerTest, FrozenGroupsKeepTheirBits) {
   const std::vector<float> before = weights_;
   Adam adam(config, registry_, parallel_);
   auto tables = Touched();
-  adam.Step(rates_, gradients_.data(), tables, weights_.data());
+  adam.Step(rates_, 1, gradients_.data(), tables, weights_.data());
   for (const TensorSpec& tensor : registry_.tensors()) {
     const bool trained = tensor.group == TensorGroup::kBackbone;
     EXPECT_EQ(weights_[tensor.offset] != before[tensor.offset], trained) << tensor.name;
@@ -147,7 +176,7 @@ TEST_P(OptimizerTest, ANormThatIsNotFiniteChangesNothing) {
   gradients_[registry_.tensors()[2].offset] = NAN;
   Adam adam(v1::Optimizer(), registry_, parallel_);
   auto tables = Touched();
-  EXPECT_FALSE(std::isfinite(adam.Step(rates_, gradients_.data(), tables, weights_.data())));
+  EXPECT_FALSE(std::isfinite(adam.Step(rates_, 1, gradients_.data(), tables, weights_.data())));
   EXPECT_EQ(weights_, before);
   EXPECT_EQ(adam.steps(), 0u);
 }

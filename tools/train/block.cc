@@ -8,9 +8,7 @@
 namespace hilomoe {
 namespace {
 
-constexpr size_t kRowGrain = 16;     // rows of a thread's slice
-constexpr size_t kColumnGrain = 16;  // columns of a thread's slice: a cache line of floats
-constexpr double kMomentum = 0.1;
+constexpr size_t kRowGrain = 16;  // rows of a thread's slice
 
 }  // namespace
 
@@ -19,11 +17,8 @@ TrainBlock<T>::TrainBlock(const BlockSpec& block, Parallel& parallel)
     : block_(block),
       spec_top_k_(block.top_k),
       parallel_(parallel),
-      dice_(block.width),
+      epilogue_(block, parallel),
       gram_(block.stack() * block.stack()),
-      mean_(block.width),
-      inverse_deviation_(block.width),
-      variance_(block.width),
       thread_sums_(static_cast<size_t>(parallel.threads())),
       thread_gradients_(static_cast<size_t>(parallel.threads())) {}
 
@@ -36,8 +31,6 @@ void TrainBlock<T>::Forward(const BlockTensors<const T>& tensors, const BlockMod
   const size_t D = block_.input, O = block_.width, n = stack(), ldz = stacked();
   const bool projected = n > 0 && block_.projected_query;
   z_.resize(B * ldz);
-  output_.resize(B * O);
-  if (keeps_normalised()) normalised_.resize(B * O);
   nu_.resize(B);
   raw_.resize(B * n);
   s_.resize(B * n);
@@ -81,154 +74,7 @@ void TrainBlock<T>::Forward(const BlockTensors<const T>& tensors, const BlockMod
     sums_.Reset(block_);
     for (const RoutingSums& part : thread_sums_) sums_.Add(part);
   }
-  parallel_.Run([&](int t) {
-    const auto [begin, end] = parallel_.Slice(O, t, kColumnGrain);
-    Normalise(tensors, begin, end);
-  });
-}
-
-// Bias, batch norm, activation and dropout of columns [begin, end).
-template <typename T>
-void TrainBlock<T>::Normalise(const BlockTensors<const T>& tensors, size_t begin, size_t end) {
-  const size_t O = block_.width, ldz = stacked();
-  const T* bias = tensors.base_bias;
-  std::vector<T> scale(end - begin, T(1)), shift(bias + begin, bias + end);
-  if (block_.batch_norm) {
-    if (mode_.batch_statistics) {
-      std::vector<double> sum(end - begin), squared(end - begin);
-      const T* first = z_.data();  // sums of distances from the first row lose nothing to a large common mean
-      for (size_t r = 0; r < B_; ++r) {
-        for (size_t o = begin; o < end; ++o) {
-          const double distance = z_[r * ldz + o] - first[o];
-          sum[o - begin] += distance;
-          squared[o - begin] += distance * distance;
-        }
-      }
-      for (size_t o = begin; o < end; ++o) {
-        const double rows = static_cast<double>(B_);
-        const double mean = sum[o - begin] / rows;
-        mean_[o] = static_cast<T>(mean + first[o]) + bias[o];
-        variance_[o] = static_cast<T>(std::max(0.0, squared[o - begin] / rows - mean * mean));
-      }
-    } else {
-      std::copy(tensors.running_mean + begin, tensors.running_mean + end, &mean_[begin]);
-      std::copy(tensors.running_variance + begin, tensors.running_variance + end, &variance_[begin]);
-    }
-    for (size_t o = begin; o < end; ++o) {
-      inverse_deviation_[o] = 1 / std::sqrt(variance_[o] + T(kBatchNormEpsilon));
-      scale[o - begin] = tensors.gamma[o] * inverse_deviation_[o];
-      shift[o - begin] = tensors.beta[o] + (bias[o] - mean_[o]) * scale[o - begin];
-    }
-  }
-  T* normalised = keeps_normalised() ? normalised_.data() : output_.data();
-  for (size_t r = 0; r < B_; ++r) {
-    const T* y = &z_[r * ldz];
-    T* out = &normalised[r * O];
-    for (size_t o = begin; o < end; ++o) out[o] = y[o] * scale[o - begin] + shift[o - begin];
-    if (block_.activation == v1::Block::RELU) {
-      for (size_t o = begin; o < end; ++o) out[o] = out[o] > 0 ? out[o] : T(0);
-    }
-  }
-  if (block_.activation == v1::Block::SILU) SiluForward(normalised, B_, O, begin, end, output_.data());
-  if (block_.activation == v1::Block::DICE) {
-    dice_.Forward(tensors, mode_.batch_statistics, normalised, B_, O, begin, end, output_.data());
-  }
-  if (mode_.dropout.active()) Dropout(begin, end);
-}
-
-template <typename T>
-void TrainBlock<T>::Dropout(size_t begin, size_t end) {
-  const DropoutMask& dropout = mode_.dropout;
-  const size_t O = block_.width;
-  for (size_t r = 0; r < B_; ++r) {
-    T* out = &output_[r * O];
-    for (size_t o = begin; o < end;) {
-      const uint64_t bits = dropout.Bits((r * O + o) / 4);
-      do {
-        out[o] = dropout.Kept(bits, r * O + o) ? out[o] * dropout.scale() : T(0);
-        ++o;
-      } while (o < end && (r * O + o) % 4 != 0);
-    }
-  }
-}
-
-// From doutput (overwritten) to dz[:, :O], still behind batch norm; columns [begin, end).
-template <typename T>
-void TrainBlock<T>::ActivationBackward(const BlockTensors<const T>& tensors, const BlockBackwardMode& mode, T* doutput,
-                                       const BlockTensors<T>& gradients, size_t begin, size_t end) {
-  const size_t O = block_.width, ldz = stacked();
-  const DropoutMask& dropout = mode_.dropout;
-  if (block_.activation == v1::Block::RELU) {
-    // Its output is positive exactly where its input and the dropout let it pass.
-    const T kept_scale = dropout.active() ? T(dropout.scale()) : T(1);
-    for (size_t r = 0; r < B_; ++r) {
-      for (size_t o = begin; o < end; ++o) {
-        dz_[r * ldz + o] = output_[r * O + o] > 0 ? doutput[r * O + o] * kept_scale : T(0);
-      }
-    }
-    return;
-  }
-  if (dropout.active()) {
-    for (size_t r = 0; r < B_; ++r) {
-      for (size_t o = begin; o < end; ++o) doutput[r * O + o] *= T(dropout.Factor(r * O + o));
-    }
-  }
-  if (block_.activation == v1::Block::SILU) {
-    SiluBackward(normalised_.data(), doutput, B_, O, begin, end, dz_.data(), ldz);
-  } else if (block_.activation == v1::Block::DICE) {
-    dice_.Backward(tensors, mode_.batch_statistics, normalised_.data(), doutput, B_, O, begin, end, dz_.data(), ldz,
-                   mode.backbone ? gradients.dice : nullptr);
-  } else {
-    for (size_t r = 0; r < B_; ++r) {
-      for (size_t o = begin; o < end; ++o) dz_[r * ldz + o] = doutput[r * O + o];
-    }
-  }
-}
-
-// dz[:, :O] back through batch norm, columns [begin, end), and the gradients of its tensors and of the bias.
-template <typename T>
-void TrainBlock<T>::NormaliseBackward(const BlockTensors<const T>& tensors, const BlockBackwardMode& mode,
-                                      const BlockTensors<T>& gradients, size_t begin, size_t end) {
-  const size_t ldz = stacked(), n = end - begin;
-  std::vector<double> sum(n), sum_normalised(n);
-  for (size_t r = 0; r < B_; ++r) {
-    const T* y = &z_[r * ldz];
-    const T* dz = &dz_[r * ldz];
-    for (size_t o = begin; o < end; ++o) {
-      sum[o - begin] += dz[o];
-      if (block_.batch_norm) {
-        sum_normalised[o - begin] += dz[o] * (y[o] + tensors.base_bias[o] - mean_[o]) * inverse_deviation_[o];
-      }
-    }
-  }
-  if (!block_.batch_norm) {
-    if (mode.backbone) {
-      for (size_t o = begin; o < end; ++o) gradients.base_bias[o] += static_cast<T>(sum[o - begin]);
-    }
-    return;
-  }
-  // dy = gamma / sigma (dn - mean(dn) - n mean(dn n)), the means only when the batch's statistics were used.
-  std::vector<T> scale(n), mean_dn(n), mean_dn_n(n);
-  for (size_t o = begin; o < end; ++o) {
-    scale[o - begin] = tensors.gamma[o] * inverse_deviation_[o];
-    if (mode_.batch_statistics) {
-      mean_dn[o - begin] = static_cast<T>(sum[o - begin] / static_cast<double>(B_));
-      mean_dn_n[o - begin] = static_cast<T>(sum_normalised[o - begin] / static_cast<double>(B_));
-    }
-    if (!mode.backbone) continue;
-    gradients.gamma[o] += static_cast<T>(sum_normalised[o - begin]);
-    gradients.beta[o] += static_cast<T>(sum[o - begin]);
-    // The batch's own mean takes any bias away again.
-    if (!mode_.batch_statistics) gradients.base_bias[o] += static_cast<T>(sum[o - begin]) * scale[o - begin];
-  }
-  for (size_t r = 0; r < B_; ++r) {
-    const T* y = &z_[r * ldz];
-    T* dz = &dz_[r * ldz];
-    for (size_t o = begin; o < end; ++o) {
-      const T normalised = (y[o] + tensors.base_bias[o] - mean_[o]) * inverse_deviation_[o];
-      dz[o] = scale[o - begin] * (dz[o] - mean_dn[o - begin] - normalised * mean_dn_n[o - begin]);
-    }
-  }
+  epilogue_.Forward(tensors, mode.batch_statistics, mode.dropout, z_.data(), ldz, B);
 }
 
 template <typename T>
@@ -254,11 +100,7 @@ void TrainBlock<T>::Backward(const BlockTensors<const T>& tensors, const BlockBa
   dz_.resize(B_ * ldz);
   ds_.resize(B_ * n);
   dnu_.resize(B_);
-  parallel_.Run([&](int t) {
-    const auto [begin, end] = parallel_.Slice(O, t, kColumnGrain);
-    ActivationBackward(tensors, mode, doutput, gradients, begin, end);
-    NormaliseBackward(tensors, mode, gradients, begin, end);
-  });
+  epilogue_.Backward(tensors, doutput, dz_.data(), mode.backbone ? &gradients : nullptr);
   const RoutingLossGradient loss = LossGradient(mode.losses);
   parallel_.Run([&](int t) {
     const auto [begin, end] = parallel_.Slice(B_, t, kRowGrain);
@@ -333,20 +175,6 @@ void TrainBlock<T>::Backward(const BlockTensors<const T>& tensors, const BlockBa
     MatrixProduct(Transpose::kYes, Transpose::kNo, end - begin, D, n, T(1), tensors.v + begin, D,
                   projected_v_gradient_.data(), D, T(1), gradients.query + begin * D, D);
   });
-}
-
-template <typename T>
-void TrainBlock<T>::UpdateStatistics(const BlockTensors<T>& tensors) const {
-  if (!mode_.batch_statistics || B_ < 2) return;
-  const double unbiased = static_cast<double>(B_) / static_cast<double>(B_ - 1);
-  const auto move = [&](const std::vector<T>& mean, const std::vector<T>& variance, T* to_mean, T* to_variance) {
-    for (size_t o = 0; o < block_.width; ++o) {
-      to_mean[o] += static_cast<T>(kMomentum * (mean[o] - to_mean[o]));
-      to_variance[o] += static_cast<T>(kMomentum * (unbiased * variance[o] - to_variance[o]));
-    }
-  };
-  if (block_.batch_norm) move(mean_, variance_, tensors.running_mean, tensors.running_variance);
-  if (tensors.dice != nullptr) move(dice_.mean(), dice_.variance(), tensors.dice_mean, tensors.dice_variance);
 }
 
 template <typename T>

@@ -9,7 +9,7 @@
 #include "model/model_spec.h"
 #include "model/reference.h"
 #include "model/tensor_registry.h"
-#include "tools/train/activation.h"
+#include "tools/train/epilogue.h"
 #include "tools/train/parallel.h"
 #include "tools/train/random.h"
 #include "tools/train/routing.h"
@@ -44,11 +44,11 @@ class TrainBlock {
   void Backward(const BlockTensors<const T>& tensors, const BlockBackwardMode& mode, T* doutput, T* dx,
                 const BlockTensors<T>& gradients);
 
-  T* output() { return output_.data(); }
+  T* output() { return epilogue_.output(); }
   // Of the last Forward with routing_sums.
   const RoutingSums& routing_sums() const { return sums_; }
-  // After a Forward with batch_statistics: running <- 0.9 running + 0.1 batch, the variance unbiased.
-  void UpdateStatistics(const BlockTensors<T>& tensors) const;
+  // See Epilogue.
+  void UpdateStatistics(const BlockTensors<T>& tensors) const { epilogue_.UpdateStatistics(tensors); }
   // The routing losses of the last Forward (with routing_sums), weighted.
   double RoutingLoss(const BlockTensors<const T>& tensors, const LossWeights& weights) const;
   // Scores s [B, L*K] and logits before scale and offset, of the last Forward.
@@ -60,14 +60,6 @@ class TrainBlock {
   // Columns of z_: [y | A], and R = x (V Wq)^T where the query is projected; else R is A.
   size_t stacked() const { return mode_.experts ? block_.stacked_rows() : block_.width; }
   size_t r_column() const { return stacked() - stack(); }
-  // Relu is undone from the output; the others need what went in.
-  bool keeps_normalised() const { return block_.activation == v1::Block::SILU || block_.activation == v1::Block::DICE; }
-  void Normalise(const BlockTensors<const T>& tensors, size_t begin, size_t end);
-  void Dropout(size_t begin, size_t end);
-  void ActivationBackward(const BlockTensors<const T>& tensors, const BlockBackwardMode& mode, T* doutput,
-                          const BlockTensors<T>& gradients, size_t begin, size_t end);
-  void NormaliseBackward(const BlockTensors<const T>& tensors, const BlockBackwardMode& mode,
-                         const BlockTensors<T>& gradients, size_t begin, size_t end);
   RoutingLossGradient LossGradient(const LossWeights& weights) const;
 
   BlockSpec block_;  // top_k: that of the last Forward
@@ -78,12 +70,9 @@ class TrainBlock {
   size_t B_ = 0;
   std::vector<T> z_;                                   // [B, stacked]: base output (then y), A, R
   std::vector<T> projected_v_, projected_v_gradient_;  // V Wq [L*K, D]
-  std::vector<T> normalised_;                          // [B, O], what SiLU and Dice saw
-  Dice<T> dice_;
-  std::vector<T> nu_, raw_, s_, gated_;                 // [B], [B, L*K] each
-  std::vector<T> gram_;                                 // [L*K, L*K]
-  std::vector<T> output_;                               // [B, O]
-  std::vector<T> mean_, inverse_deviation_, variance_;  // [O]
+  Epilogue<T> epilogue_;
+  std::vector<T> nu_, raw_, s_, gated_;  // [B], [B, L*K] each
+  std::vector<T> gram_;                  // [L*K, L*K]
   std::vector<T> dz_, ds_, dnu_;
   RoutingSums sums_;
   std::vector<RoutingSums> thread_sums_;

@@ -26,13 +26,6 @@ void Adam::Reset() {
   steps_ = 0;
 }
 
-void Adam::UpdateOne(const Update& update, float gradient, float* m, float* v, float* weight) const {
-  const float g = gradient * update.scale;
-  *m += (1 - config_.beta1()) * (g - *m);
-  *v += (1 - config_.beta2()) * (g * g - *v);
-  *weight -= update.rate * (*m * update.correction1) / (std::sqrt(*v * update.correction2) + config_.epsilon());
-}
-
 // Thread t's rows: those of its part when touched; with DENSE also every untouched row of the part.
 double Adam::TableSquaredNorm(size_t table, const TableGradient<float>& gradient, const float* weights,
                               int thread) const {
@@ -62,12 +55,12 @@ double Adam::TableSquaredNorm(size_t table, const TableGradient<float>& gradient
   return sum;
 }
 
-void Adam::UpdateTable(size_t table, const TableGradient<float>& gradient, const Update& update, float* weights,
+void Adam::UpdateTable(size_t table, const TableGradient<float>& gradient, const AdamUpdate& update, float* weights,
                        int thread) {
   const TensorSpec& tensor = registry_.tensors()[table];
   const size_t d = tensor.shape[1], parts = gradient.parts.size();
   const auto& part = gradient.parts[static_cast<size_t>(thread)];
-  const float l2 = config_.embedding_l2();
+  const float l2 = update.l2;
   if (rowwise(table)) {
     for (size_t n = 0; n < part.rows.size(); ++n) {
       float* w = weights + tensor.offset + part.rows[n] * d;
@@ -85,7 +78,7 @@ void Adam::UpdateTable(size_t table, const TableGradient<float>& gradient, const
     float* w = weights + tensor.offset + row * d;
     float* m = &m_[m_offset_[table] + row * d];
     float* v = &v_[v_offset_[table] + row * d];
-    for (size_t j = 0; j < d; ++j) UpdateOne(update, (g != nullptr ? g[j] : 0) + l2 * w[j], m + j, v + j, w + j);
+    UpdateAdam(d, update, g, m, v, w);
   };
   if (config_.embedding_update() == v1::Optimizer::LAZY) {
     for (size_t n = 0; n < part.rows.size(); ++n) update_row(part.rows[n], &part.values[n * d]);
@@ -130,7 +123,10 @@ double Adam::Step(const GroupRates& rates, double schedule, const float* gradien
 
   ++steps_;
   const double t = static_cast<double>(steps_);
-  Update update{};
+  AdamUpdate update{};
+  update.beta1 = config_.beta1();
+  update.beta2 = config_.beta2();
+  update.epsilon = config_.epsilon();
   update.scale = 1;
   if (config_.gradient_clip_norm() > 0 && norm > config_.gradient_clip_norm()) {
     update.scale = static_cast<float>(config_.gradient_clip_norm() / (norm + 1e-6));
@@ -140,19 +136,18 @@ double Adam::Step(const GroupRates& rates, double schedule, const float* gradien
   parallel_.Run([&](int thread) {
     for (size_t i = 0; i < registry_.tensors().size(); ++i) {
       const TensorSpec& tensor = registry_.tensors()[i];
-      Update own = update;
+      AdamUpdate own = update;
       own.rate = rate_of(tensor);
+      own.l2 = l2_of(tensor);
       if (own.rate == 0) continue;
       if (rowwise(i)) own.rate = static_cast<float>(schedule * config_.table_learning_rate());
       if (i < registry_.gathered()) {
         UpdateTable(i, tables[i], own, weights, thread);
         continue;
       }
-      const float l2 = l2_of(tensor);
       const auto [begin, end] = parallel_.Slice(tensor.size, thread, 16);
-      const float* g = gradients + tensor.offset;
-      float *w = weights + tensor.offset, *m = m_.data() + m_offset_[i], *v = v_.data() + v_offset_[i];
-      for (size_t j = begin; j < end; ++j) UpdateOne(own, g[j] + l2 * w[j], m + j, v + j, w + j);
+      UpdateAdam(end - begin, own, gradients + tensor.offset + begin, m_.data() + m_offset_[i] + begin,
+                 v_.data() + v_offset_[i] + begin, weights + tensor.offset + begin);
     }
   });
   return norm;

@@ -8,6 +8,7 @@
 
 #include "hilomoe/v1/training_config.pb.h"
 #include "model/tensor_registry.h"
+#include "tools/train/elementwise.h"
 #include "tools/train/embedding.h"
 #include "tools/train/parallel.h"
 
@@ -42,13 +43,9 @@ class Adam {
   uint64_t& steps() { return steps_; }
 
  private:
-  struct Update {
-    float rate, scale, correction1, correction2;
-  };
   double TableSquaredNorm(size_t table, const TableGradient<float>& gradient, const float* weights, int thread) const;
-  void UpdateTable(size_t table, const TableGradient<float>& gradient, const Update& update, float* weights,
+  void UpdateTable(size_t table, const TableGradient<float>& gradient, const AdamUpdate& update, float* weights,
                    int thread);
-  void UpdateOne(const Update& update, float gradient, float* m, float* v, float* weight) const;
   bool rowwise(size_t tensor) const {
     return tensor < registry_.gathered() && config_.embedding_update() == v1::Optimizer::ROWWISE_ADAGRAD;
   }

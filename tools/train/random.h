@@ -52,26 +52,31 @@ inline std::vector<uint32_t> RandomOrder(size_t n, Random random) {
   return order;
 }
 
-// Which outputs of a block a training step drops. A rate is rounded to 1/65536; what is kept is scaled by 1 / (1 -
-// rate).
+// Which outputs of a block a training step drops; what is kept is scaled by 1 / (1 - rate). Decided per element by a
+// hash of 32 bits, so that loops over elements vectorise.
 class DropoutMask {
  public:
   DropoutMask() = default;
   DropoutMask(float rate, uint64_t seed, uint64_t step, uint64_t block)
-      : key_(Mix(Mix(Mix(seed) + step) + block)),
-        threshold_(static_cast<uint32_t>(std::lround(rate * 65536.0F))),
-        scale_(1 / (1 - rate)) {}
+      : threshold_(static_cast<uint32_t>(std::llround(rate * 4294967296.0))), scale_(1 / (1 - rate)) {
+    const uint64_t key = Mix(Mix(Mix(seed) + step) + block);
+    low_ = static_cast<uint32_t>(key);
+    high_ = static_cast<uint32_t>(key >> 32);
+  }
 
   bool active() const { return threshold_ > 0; }
   float scale() const { return scale_; }
-  // 16 random bits an element, four elements a hash.
-  uint64_t Bits(size_t group) const { return Mix(key_ + group); }
-  bool Kept(uint64_t bits, size_t element) const { return ((bits >> (element % 4 * 16)) & 0xFFFF) >= threshold_; }
-  // What element `element` (row * width + column) is multiplied by.
-  float Factor(size_t element) const { return Kept(Bits(element / 4), element) ? scale_ : 0; }
+  // Of element row * width + column.
+  bool Kept(uint32_t element) const {
+    uint32_t x = element ^ low_;
+    x = (x ^ x >> 16) * 0x21f0aaadU;
+    x = ((x ^ x >> 15) + high_) * 0x735a2d97U;
+    return (x ^ x >> 15) >= threshold_;
+  }
+  float Factor(size_t element) const { return Kept(static_cast<uint32_t>(element)) ? scale_ : 0; }
 
  private:
-  uint64_t key_ = 0;
+  uint32_t low_ = 0, high_ = 0;
   uint32_t threshold_ = 0;
   float scale_ = 1;
 };

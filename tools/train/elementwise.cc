@@ -1,0 +1,155 @@
+#include "tools/train/elementwise.h"
+
+#include <cmath>
+
+// The same loops for several instruction sets; the loader picks. Sanitizers cannot follow that.
+#if defined(__x86_64__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#define HILOMOE_CLONES __attribute__((target_clones("default", "arch=haswell", "arch=skylake-avx512")))
+#else
+#define HILOMOE_CLONES
+#endif
+#define HILOMOE_INLINE __attribute__((always_inline)) inline
+
+namespace hilomoe {
+namespace {
+
+template <typename T>
+HILOMOE_INLINE void ColumnSumsLoop(size_t rows, size_t n, const T* __restrict z, size_t ldz, double* __restrict sum,
+                                   double* __restrict squared) {
+  for (size_t r = 0; r < rows; ++r, z += ldz) {
+    for (size_t c = 0; c < n; ++c) {
+      const double value = z[c];
+      sum[c] += value;
+      squared[c] += value * value;
+    }
+  }
+}
+
+template <typename T>
+HILOMOE_INLINE void DropoutLoop(size_t count, const DropoutMask& dropout, size_t element, T* __restrict x) {
+  const uint32_t first = static_cast<uint32_t>(element);
+  const T factor = T(dropout.scale());
+  const DropoutMask mask = dropout;
+  for (size_t i = 0; i < count; ++i) x[i] = mask.Kept(first + static_cast<uint32_t>(i)) ? x[i] * factor : T(0);
+}
+
+template <typename T>
+HILOMOE_INLINE void NormaliseLoop(size_t rows, size_t n, const T* __restrict z, size_t ldz, const T* __restrict scale,
+                                  const T* __restrict shift, bool relu, const DropoutMask& dropout, size_t element,
+                                  T* __restrict out) {
+  for (size_t r = 0; r < rows; ++r, z += ldz, out += n, element += n) {
+    if (relu) {
+      for (size_t c = 0; c < n; ++c) {
+        const T value = z[c] * scale[c] + shift[c];
+        out[c] = value > 0 ? value : T(0);
+      }
+    } else {
+      for (size_t c = 0; c < n; ++c) out[c] = z[c] * scale[c] + shift[c];
+    }
+    if (dropout.active()) DropoutLoop(n, dropout, element, out);
+  }
+}
+
+template <typename T>
+HILOMOE_INLINE void ReluBackwardLoop(size_t rows, size_t n, const T* __restrict out, const T* __restrict dout, T factor,
+                                     T* __restrict dz, size_t lddz) {
+  for (size_t r = 0; r < rows; ++r, out += n, dout += n, dz += lddz) {
+    for (size_t c = 0; c < n; ++c) dz[c] = out[c] > 0 ? dout[c] * factor : T(0);
+  }
+}
+
+template <typename T>
+HILOMOE_INLINE void BackwardSumsLoop(size_t rows, size_t n, const T* __restrict z, const T* __restrict dz, size_t ld,
+                                     const T* __restrict centre, const T* __restrict inverse_deviation,
+                                     double* __restrict sum, double* __restrict sum_normalised) {
+  for (size_t r = 0; r < rows; ++r, z += ld, dz += ld) {
+    for (size_t c = 0; c < n; ++c) {
+      sum[c] += dz[c];
+      sum_normalised[c] += dz[c] * ((z[c] - centre[c]) * inverse_deviation[c]);
+    }
+  }
+}
+
+template <typename T>
+HILOMOE_INLINE void NormaliseBackwardLoop(size_t rows, size_t n, const T* __restrict z, size_t ld,
+                                          const T* __restrict scale, const T* __restrict centre, const T* __restrict a,
+                                          const T* __restrict b, T* __restrict dz) {
+  for (size_t r = 0; r < rows; ++r, z += ld, dz += ld) {
+    for (size_t c = 0; c < n; ++c) dz[c] = scale[c] * (dz[c] - a[c] - (z[c] - centre[c]) * b[c]);
+  }
+}
+
+HILOMOE_INLINE void AdamLoop(size_t count, const AdamUpdate& u, const float* __restrict gradient, float* __restrict m,
+                             float* __restrict v, float* __restrict weight) {
+  const AdamUpdate update = u;
+  for (size_t i = 0; i < count; ++i) {
+    const float g = update.scale * ((gradient != nullptr ? gradient[i] : 0.0F) + update.l2 * weight[i]);
+    m[i] += (1 - update.beta1) * (g - m[i]);
+    v[i] += (1 - update.beta2) * (g * g - v[i]);
+    weight[i] -= update.rate * (m[i] * update.correction1) / (std::sqrt(v[i] * update.correction2) + update.epsilon);
+  }
+}
+
+}  // namespace
+
+HILOMOE_CLONES void AddColumnSums(size_t rows, size_t n, const float* z, size_t ldz, double* sum, double* squared) {
+  ColumnSumsLoop(rows, n, z, ldz, sum, squared);
+}
+void AddColumnSums(size_t rows, size_t n, const double* z, size_t ldz, double* sum, double* squared) {
+  ColumnSumsLoop(rows, n, z, ldz, sum, squared);
+}
+
+HILOMOE_CLONES void Normalise(size_t rows, size_t n, const float* z, size_t ldz, const float* scale, const float* shift,
+                              bool relu, const DropoutMask& dropout, size_t element, float* out) {
+  NormaliseLoop(rows, n, z, ldz, scale, shift, relu, dropout, element, out);
+}
+void Normalise(size_t rows, size_t n, const double* z, size_t ldz, const double* scale, const double* shift, bool relu,
+               const DropoutMask& dropout, size_t element, double* out) {
+  NormaliseLoop(rows, n, z, ldz, scale, shift, relu, dropout, element, out);
+}
+
+HILOMOE_CLONES void ApplyDropout(size_t count, const DropoutMask& dropout, size_t element, float* x) {
+  DropoutLoop(count, dropout, element, x);
+}
+void ApplyDropout(size_t count, const DropoutMask& dropout, size_t element, double* x) {
+  DropoutLoop(count, dropout, element, x);
+}
+
+HILOMOE_CLONES void ReluBackward(size_t rows, size_t n, const float* out, const float* dout, float factor, float* dz,
+                                 size_t lddz) {
+  ReluBackwardLoop(rows, n, out, dout, factor, dz, lddz);
+}
+void ReluBackward(size_t rows, size_t n, const double* out, const double* dout, double factor, double* dz,
+                  size_t lddz) {
+  ReluBackwardLoop(rows, n, out, dout, factor, dz, lddz);
+}
+
+HILOMOE_CLONES void AddBackwardSums(size_t rows, size_t n, const float* z, const float* dz, size_t ld,
+                                    const float* centre, const float* inverse_deviation, double* sum,
+                                    double* sum_normalised) {
+  BackwardSumsLoop(rows, n, z, dz, ld, centre, inverse_deviation, sum, sum_normalised);
+}
+void AddBackwardSums(size_t rows, size_t n, const double* z, const double* dz, size_t ld, const double* centre,
+                     const double* inverse_deviation, double* sum, double* sum_normalised) {
+  BackwardSumsLoop(rows, n, z, dz, ld, centre, inverse_deviation, sum, sum_normalised);
+}
+
+HILOMOE_CLONES void NormaliseBackward(size_t rows, size_t n, const float* z, size_t ld, const float* scale,
+                                      const float* centre, const float* a, const float* b, float* dz) {
+  NormaliseBackwardLoop(rows, n, z, ld, scale, centre, a, b, dz);
+}
+void NormaliseBackward(size_t rows, size_t n, const double* z, size_t ld, const double* scale, const double* centre,
+                       const double* a, const double* b, double* dz) {
+  NormaliseBackwardLoop(rows, n, z, ld, scale, centre, a, b, dz);
+}
+
+HILOMOE_CLONES void UpdateAdam(size_t count, const AdamUpdate& update, const float* gradient, float* m, float* v,
+                               float* weight) {
+  if (gradient == nullptr) {
+    AdamLoop(count, update, nullptr, m, v, weight);
+  } else {
+    AdamLoop(count, update, gradient, m, v, weight);
+  }
+}
+
+}  // namespace hilomoe

@@ -1,0 +1,56 @@
+// The passes over activations between the products: batch norm, ReLU and dropout, forward and backward, each as few
+// times through memory as its sums allow. T is float (compiled for several instruction sets, chosen when the program
+// starts) or double. All work on `rows` whole rows of row-major matrices, n columns wide.
+#ifndef HILOMOE_TOOLS_TRAIN_ELEMENTWISE_H_
+#define HILOMOE_TOOLS_TRAIN_ELEMENTWISE_H_
+
+#include <cstddef>
+
+#include "tools/train/random.h"
+
+namespace hilomoe {
+
+// sum[c] += z[r, c], squared[c] += z[r, c]^2. Summed in double: a common mean costs no digits that a float had.
+void AddColumnSums(size_t rows, size_t n, const float* z, size_t ldz, double* sum, double* squared);
+void AddColumnSums(size_t rows, size_t n, const double* z, size_t ldz, double* sum, double* squared);
+
+// out[r, c] = dropout(relu(z[r, c] * scale[c] + shift[c])), relu and dropout if asked for; out [rows, n]. `element` is
+// the number of out's first element in the dropout's mask.
+void Normalise(size_t rows, size_t n, const float* z, size_t ldz, const float* scale, const float* shift, bool relu,
+               const DropoutMask& dropout, size_t element, float* out);
+void Normalise(size_t rows, size_t n, const double* z, size_t ldz, const double* scale, const double* shift, bool relu,
+               const DropoutMask& dropout, size_t element, double* out);
+
+// x[i] *= the dropout's factor, i of `count` elements from `element` on.
+void ApplyDropout(size_t count, const DropoutMask& dropout, size_t element, float* x);
+void ApplyDropout(size_t count, const DropoutMask& dropout, size_t element, double* x);
+
+// dz = out > 0 ? factor * dout : 0: through ReLU and dropout, whose output is positive exactly where both let pass.
+void ReluBackward(size_t rows, size_t n, const float* out, const float* dout, float factor, float* dz, size_t lddz);
+void ReluBackward(size_t rows, size_t n, const double* out, const double* dout, double factor, double* dz, size_t lddz);
+
+// sum[c] += dz, sum_normalised[c] += dz (z[r, c] + bias[c] - mean[c]) inverse_deviation[c].
+void AddBackwardSums(size_t rows, size_t n, const float* z, const float* dz, size_t ld, const float* centre,
+                     const float* inverse_deviation, double* sum, double* sum_normalised);
+void AddBackwardSums(size_t rows, size_t n, const double* z, const double* dz, size_t ld, const double* centre,
+                     const double* inverse_deviation, double* sum, double* sum_normalised);
+
+// dz <- scale (dz - a - (z - centre) b): batch norm's gradient, a = mean(dn), b = mean(dn n) / deviation.
+void NormaliseBackward(size_t rows, size_t n, const float* z, size_t ld, const float* scale, const float* centre,
+                       const float* a, const float* b, float* dz);
+void NormaliseBackward(size_t rows, size_t n, const double* z, size_t ld, const double* scale, const double* centre,
+                       const double* a, const double* b, double* dz);
+
+// Adam on `count` numbers; see optimizer.h.
+struct AdamUpdate {
+  float rate, beta1, beta2, epsilon;
+  float scale;                     // of the gradient: clipping
+  float correction1, correction2;  // 1 / (1 - beta^t)
+  float l2;
+};
+// gradient null: 0.
+void UpdateAdam(size_t count, const AdamUpdate& update, const float* gradient, float* m, float* v, float* weight);
+
+}  // namespace hilomoe
+
+#endif  // HILOMOE_TOOLS_TRAIN_ELEMENTWISE_H_

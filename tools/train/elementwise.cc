@@ -4,7 +4,7 @@
 
 // The same loops for several instruction sets; the loader picks. Sanitizers cannot follow that.
 #if defined(__x86_64__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
-#define HILOMOE_CLONES __attribute__((target_clones("default", "arch=haswell", "arch=skylake-avx512")))
+#define HILOMOE_CLONES __attribute__((target_clones("default", "avx2", "avx512f")))
 #else
 #define HILOMOE_CLONES
 #endif
@@ -30,7 +30,10 @@ HILOMOE_INLINE void DropoutLoop(size_t count, const DropoutMask& dropout, size_t
   const uint32_t first = static_cast<uint32_t>(element);
   const T factor = T(dropout.scale());
   const DropoutMask mask = dropout;
-  for (size_t i = 0; i < count; ++i) x[i] = mask.Kept(first + static_cast<uint32_t>(i)) ? x[i] * factor : T(0);
+  for (size_t i = 0; i < count; ++i) {
+    const T kept = x[i] * factor;
+    x[i] = mask.Kept(first + static_cast<uint32_t>(i)) ? kept : T(0);
+  }
 }
 
 template <typename T>
@@ -54,7 +57,10 @@ template <typename T>
 HILOMOE_INLINE void ReluBackwardLoop(size_t rows, size_t n, const T* __restrict out, const T* __restrict dout, T factor,
                                      T* __restrict dz, size_t lddz) {
   for (size_t r = 0; r < rows; ++r, out += n, dout += n, dz += lddz) {
-    for (size_t c = 0; c < n; ++c) dz[c] = out[c] > 0 ? dout[c] * factor : T(0);
+    for (size_t c = 0; c < n; ++c) {
+      const T passed = dout[c] * factor;  // computed either way: a branch on every second element costs more
+      dz[c] = out[c] > 0 ? passed : T(0);
+    }
   }
 }
 

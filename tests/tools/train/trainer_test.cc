@@ -146,9 +146,12 @@ TrainOptions StoppedAfterOneStep(TrainOptions options) {
 }
 
 TEST_F(TrainerTest, AResumedRunEqualsAnUninterruptedOne) {
-  const TrainOptions whole = Options("whole");
+  // Batches enough that a line of progress is of more than one of them: interrupted in its middle, it must not forget.
+  std::string config = std::string(kModel) + kStages;
+  config.replace(config.find("batch_size: 256"), 15, "batch_size: 200");
+  const TrainOptions whole = Options("whole", config);
   ASSERT_TRUE(Train(whole).ok());
-  TrainOptions parts = Options("parts");
+  TrainOptions parts = Options("parts", config);
   // Stopped after every single step: the worst that can happen to a run.
   absl::Status status = Train(StoppedAfterOneStep(parts));
   int steps = 1;

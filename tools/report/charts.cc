@@ -57,11 +57,11 @@ void DrawBands(const LineChart& chart, const LinearScale& x, const LinearScale& 
     const ChartBand& band = chart.bands[i];
     const double begin = x(band.begin), width = x(band.end) - begin;
     if (i % 2 == 0) svg->Rectangle(begin, y.end, width, y.begin - y.end, "band");
-    const auto fits = [&](const std::string& label) { return TextWidth(label, kTextSize) <= width - 2; };
-    if (fits(band.label)) {
-      svg->Text(begin + width / 2, y.end - 4, band.label, Svg::Anchor::kMiddle, "faint");
-    } else if (fits(band.short_label)) {
-      svg->Text(begin + width / 2, y.end - 4, band.short_label, Svg::Anchor::kMiddle, "faint");
+    const auto label = std::find_if(band.labels.begin(), band.labels.end(), [&](const std::string& candidate) {
+      return TextWidth(candidate, kTextSize) <= width - 2;
+    });
+    if (label != band.labels.end()) {
+      svg->Text(begin + width / 2, y.end - 4, *label, Svg::Anchor::kMiddle, "faint");
     }
   }
 }

@@ -29,10 +29,10 @@ struct ChartSeries {
   bool dashed = false;
 };
 
-// A stretch of x with a name, which stands in it where there is room, or else `short_label` does.
+// A stretch of x; the first of its labels for which there is room stands above it.
 struct ChartBand {
   double begin = 0, end = 0;
-  std::string label, short_label;
+  std::vector<std::string> labels;
 };
 
 struct LineChart {

@@ -41,6 +41,7 @@ figcaption { font-size: 0.85rem; line-height: 1.4; }
 .wide { overflow-x: auto; margin: 8px 0; }
 table { border-collapse: collapse; font-size: 0.9rem; font-variant-numeric: tabular-nums; }
 caption { text-align: left; color: var(--faint); font-size: 0.85rem; padding-bottom: 4px; }
+caption span { display: inline-block; max-width: calc(100vw - 24px); position: sticky; left: 0; }
 th, td { padding: 4px 9px; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap;
   vertical-align: top; }
 thead th { font-weight: 600; vertical-align: bottom; white-space: normal; min-width: 3.4em; }
@@ -63,6 +64,7 @@ svg .dashed { stroke-dasharray: 6 4; }
 svg .ring { fill: var(--paper); stroke-width: 2.2; }
 svg .s1 { stroke: var(--one); } svg .s2 { stroke: var(--two); } svg .s3 { stroke: var(--three); }
 svg .s4 { stroke: var(--four); }
+svg .line.s3 { stroke-dasharray: 1.5 3.5; stroke-linecap: round; } svg .line.s4 { stroke-dasharray: 9 3 2 3; }
 svg .f1 { fill: var(--one); } svg .f2 { fill: var(--two); } svg .f3 { fill: var(--three); } svg .f4 { fill: var(--four); }
 svg .cell { stroke: var(--line); stroke-width: 1; }
 svg .dead { stroke: var(--ink); stroke-width: 1.4; }
@@ -165,7 +167,7 @@ void Table::AddRow(const std::vector<std::string>& cells, bool tinted) {
 std::string Table::Html() const {
   // Focusable, so that a keyboard can scroll it.
   std::string out = "<div class=\"wide\" tabindex=\"0\">\n<table>\n";
-  if (!caption_.empty()) absl::StrAppend(&out, "<caption>", EscapeHtml(caption_), "</caption>\n");
+  if (!caption_.empty()) absl::StrAppend(&out, "<caption><span>", EscapeHtml(caption_), "</span></caption>\n");
   if (!heads_.empty()) {
     out += "<thead><tr>";
     for (const std::string& head : heads_) absl::StrAppend(&out, "<th scope=\"col\">", EscapeHtml(head), "</th>");

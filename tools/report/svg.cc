@@ -99,7 +99,9 @@ Ticks RoundTicks(double from, double to, int wanted) {
   ticks.decimals = std::max(0, static_cast<int>(std::ceil(-std::log10(step) - 1e-9)));
   // Counted, not added up: the sum's error would lose the last tick. The slack lets a bound be a tick.
   const double slack = 1e-9;
-  for (double i = std::ceil(from / step - slack); i <= to / step + slack; ++i) ticks.values.push_back(i * step);
+  const auto first = std::ceil(from / step - slack);
+  // Bounded: where doubles are coarser than the step, adding 1 would get nowhere.
+  for (int i = 0; i <= 3 * wanted && first + i <= to / step + slack; ++i) ticks.values.push_back((first + i) * step);
   return ticks;
 }
 

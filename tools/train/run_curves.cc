@@ -28,8 +28,8 @@ LineChart Frame(const RunRecord& record) {
     const size_t stage = event.at("stage").get<size_t>();
     if (chart.bands.size() <= stage) {
       chart.bands.resize(stage + 1);
-      chart.bands[stage] = {StepOf(event), StepOf(event), stages.at(stage).at("name").get<std::string>(),
-                            absl::StrCat(stage + 1)};
+      chart.bands[stage] = {
+          StepOf(event), StepOf(event), {stages.at(stage).at("name").get<std::string>(), absl::StrCat(stage + 1)}};
     }
     chart.bands[stage].end = StepOf(event);
   }
@@ -38,7 +38,9 @@ LineChart Frame(const RunRecord& record) {
     band.end = std::max(band.end, StepOf(event));
   }
   for (const Json& event : record.stage_ends) {
-    if (!event.at("kept").get<bool>()) chart.bands.at(event.at("stage").get<size_t>()).label += " (undone)";
+    if (event.at("kept").get<bool>()) continue;
+    std::vector<std::string>& labels = chart.bands.at(event.at("stage").get<size_t>()).labels;
+    labels.insert(labels.begin(), {labels.at(0) + " (undone)", labels.at(1) + " (undone)"});
   }
   for (size_t i = 1; i + 1 < record.evaluations.size(); ++i) {
     const Json &before = record.evaluations[i - 1], &event = record.evaluations[i], &after = record.evaluations[i + 1];
@@ -174,7 +176,7 @@ std::string EntropyFigure(const RunRecord& record) {
   chart.text.title = "Routing entropy";
   return Figure("Routing entropy", Draw(chart),
                 "Mean over a block's layers and the validation rows, as a share of ln K: 1 = every row uses all "
-                "experts alike, 0 = one expert each.");
+                "experts alike, 0 = one expert each. Of more than four blocks the first four are shown.");
 }
 
 std::string GradientFigure(const RunRecord& record) {

@@ -121,6 +121,7 @@ std::string BlockFigure(const Json& block) {
   int l = 0;
   for (const Json& layer : block.at("layers")) {
     const auto scores = layer.at("scores").get<std::vector<double>>();
+    if (scores.empty()) continue;
     const double even = 1.0 / static_cast<double>(scores.size()), entropy = layer.at("entropy").get<double>();
     HeatMap::Row row{absl::StrFormat("layer %d · entropy %.3f of ln %d", l, entropy, scores.size()), {}};
     std::vector<std::string> cells = {absl::StrCat(l)};

@@ -228,9 +228,9 @@ std::string About(const RunRecord& record) {
     add("test rows", GroupDigits(test->at("metrics").at("rows").get<int64_t>()));
   }
   const Json& flops = run.at("flops");
-  add("FLOPs, computed once per request",
-      absl::StrFormat("%s, then %s per candidate", GroupDigits(flops.at("request").get<int64_t>()),
-                      GroupDigits(flops.at("candidate").get<int64_t>())));
+  // With the context's part computed once.
+  add("FLOPs, request", GroupDigits(flops.at("request").get<int64_t>()));
+  add("FLOPs, candidate", GroupDigits(flops.at("candidate").get<int64_t>()));
   if (record.resumes > 0) add("resumed", absl::StrCat(record.resumes, record.resumes == 1 ? " time" : " times"));
   return Section("run", "The run",
                  table.Html() + Unfold("Config", absl::StrCat("<pre>", EscapeHtml(run.at("config").get<std::string>()),

@@ -33,7 +33,7 @@ TEST(LineChartTest, PlacesPointsAndLeavesOutWhatHasNoValue) {
   chart.text = {.id = "c", .title = "Chart", .description = "words"};
   chart.series = {{.name = "one", .points = {{0, 1, false, ""}, {5, kNan, false, ""}, {10, 3, true, "the <best>"}}},
                   {.name = "two", .points = {{0, 2, false, ""}, {10, 2, false, ""}}, .dots = true}};
-  chart.bands = {{0, 5, "first", "1"}, {5, 10, "a name that is far too long for its band of the plot", "2"}};
+  chart.bands = {{0, 5, {"first", "1"}}, {5, 10, {"a name that is far too long for its band of the plot", "2"}}};
   chart.marks = {5};
   const std::string html = Draw(chart);
   ExpectDrawn(html);

@@ -26,6 +26,8 @@ TEST(RoundTicksTest, AreRoundAndInside) {
   EXPECT_THAT(Labels(-7, 5, 6), ElementsAre("-6", "-4", "-2", "0", "2", "4"));
   EXPECT_THAT(Labels(0, 30'000'000, 5), ElementsAre("0", "5M", "10M", "15M", "20M", "25M", "30M"));
   EXPECT_THAT(Labels(0, 42'000, 4), ElementsAre("0", "10k", "20k", "30k", "40k"));
+  // Doubles 2 apart, ticks 0.5 apart.
+  EXPECT_LE(RoundTicks(1e16, 1e16 + 2, 5).values.size(), 16U);
   // A range of nothing still has a tick.
   EXPECT_EQ(RoundTicks(3, 3, 5).values.size(), 1U);
 }

@@ -49,6 +49,7 @@ th:first-child, td:first-child { text-align: left; position: sticky; left: 0; ba
 tr .long { white-space: normal; overflow-wrap: anywhere; min-width: 9em; max-width: 15em; }
 tbody th { font-weight: 500; }
 @media (max-width: 480px) { th, td { padding: 4px 6px; } }
+.facts td { text-align: left; white-space: normal; overflow-wrap: anywhere; }
 tr.tinted * { background: var(--band); }
 details { margin: 6px 0; font-size: 0.9rem; }
 summary { cursor: pointer; color: var(--one); padding: 4px 0; }
@@ -166,7 +167,8 @@ void Table::AddRow(const std::vector<std::string>& cells, bool tinted) {
 
 std::string Table::Html() const {
   // Focusable, so that a keyboard can scroll it.
-  std::string out = "<div class=\"wide\" tabindex=\"0\">\n<table>\n";
+  std::string out =
+      absl::StrCat("<div class=\"wide\" tabindex=\"0\">\n<table", heads_.empty() ? " class=\"facts\"" : "", ">\n");
   if (!caption_.empty()) absl::StrAppend(&out, "<caption><span>", EscapeHtml(caption_), "</span></caption>\n");
   if (!heads_.empty()) {
     out += "<thead><tr>";

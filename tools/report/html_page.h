@@ -43,7 +43,8 @@ struct Card {
 };
 std::string Cards(const std::vector<Card>& cards);
 
-// A table; narrow screens scroll it sideways. The first cell of a row is its heading. Caption and heads may be empty.
+// A table; narrow screens scroll it sideways. The first cell of a row is its heading. Caption and heads may be
+// empty; cells without heads are text, not numbers.
 class Table {
  public:
   Table(std::string caption, std::vector<std::string> heads) : caption_(std::move(caption)), heads_(std::move(heads)) {}

@@ -86,6 +86,7 @@ printf 'speed    %.0f requests/s, %.0f candidates/s\n' \
   "$(number "$work/served.json" requests_per_second)" "$(number "$work/served.json" rows_per_second)"
 printf 'latency  p50 %.2f ms  p90 %.2f ms  p99 %.2f ms\n' "$(number "$work/served.json" p50)" \
   "$(number "$work/served.json" p90)" "$(number "$work/served.json" p99)"
+printf 'report   %s\n' "$work/run/report.html"
 printf 'time     training %d s, all %d s\n' "$train_seconds" $((SECONDS - begin))
 
 if $keep; then

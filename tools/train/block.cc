@@ -41,7 +41,7 @@ void TrainBlock<T>::Forward(const BlockTensors<const T>& tensors, const BlockMod
     MatrixProduct(Transpose::kNo, Transpose::kNo, n, D, D, T(1), tensors.v, D, tensors.query, D, T(0),
                   projected_v_.data(), D);
   }
-  const bool sums = mode.routing_sums && n > 0;
+  const bool sums = mode.routing_sums && n > 0 && mode.fixed_scores == nullptr;
   parallel_.Run([&](int t) {
     const auto [begin, end] = parallel_.Slice(B, t, kRowGrain);
     if (sums) thread_sums_[t].Reset(block_);
@@ -61,8 +61,12 @@ void TrainBlock<T>::Forward(const BlockTensors<const T>& tensors, const BlockMod
         nu_[r] = block_.unit_query ? 1 / std::max(std::sqrt(squared), T(kMinQueryNorm)) : T(1);
       }
       const T* a = z_.data() + O;
-      RouteForward(block_, tensors, gram_.data(), begin, end, z_.data() + r_column(), ldz, nu_.data(), raw_.data(),
-                   s_.data(), gap, sums ? &thread_sums_[t] : nullptr);
+      if (mode.fixed_scores != nullptr) {
+        for (size_t r = begin; r < end; ++r) std::copy_n(mode.fixed_scores, n, &s_[r * n]);
+      } else {
+        RouteForward(block_, tensors, gram_.data(), begin, end, z_.data() + r_column(), ldz, nu_.data(), raw_.data(),
+                     s_.data(), gap, sums ? &thread_sums_[t] : nullptr);
+      }
       for (size_t r = begin; r < end; ++r) {
         for (size_t i = 0; i < n; ++i) gated_[r * n + i] = a[r * ldz + i] * s_[r * n + i];
       }

@@ -21,7 +21,8 @@ struct BlockMode {
   bool batch_statistics = false;  // batch norm in training mode
   bool routing_sums = false;      // collect RoutingSums
   DropoutMask dropout;
-  std::optional<size_t> top_k = {};  // instead of the spec's; 0 = all
+  std::optional<size_t> top_k = {};      // instead of the spec's; 0 = all
+  const double* fixed_scores = nullptr;  // [L*K]: every row's scores, instead of routing; excludes routing_sums
 };
 
 // What Backward must compute besides the gradient of the experts' and the routing's tensors.

@@ -10,6 +10,7 @@ Command TrainCommand();
 Command EvaluateCommand();
 Command CompareCommand();
 Command GenerateCommand();
+Command ReportCommand();
 
 }  // namespace hilomoe
 

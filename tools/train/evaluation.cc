@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
@@ -13,12 +14,9 @@ namespace {
 
 constexpr size_t kBatchRows = 4096;
 
-}  // namespace
-
-float Sigmoid(float logit) { return static_cast<float>(1 / (1 + std::exp(-static_cast<double>(logit)))); }
-
-absl::StatusOr<Evaluation> Evaluate(const ModelSpec& spec, const ModelTensors<const float>& tensors,
-                                    const Dataset& dataset, bool experts, Network<float>& network) {
+absl::StatusOr<Evaluation> EvaluateRows(const ModelSpec& spec, const ModelTensors<const float>& tensors,
+                                        const Dataset& dataset, const ForwardMode& mode, Network<float>& network) {
+  const bool experts = mode.routing_sums;
   std::vector<RoutingSums> sums(spec.blocks().size());
   for (size_t b = 0; b < sums.size(); ++b) sums[b].Reset(spec.blocks()[b]);
   std::vector<float> probabilities(dataset.size()), labels;
@@ -26,8 +24,7 @@ absl::StatusOr<Evaluation> Evaluate(const ModelSpec& spec, const ModelTensors<co
   for (size_t begin = 0; begin < dataset.size(); begin += kBatchRows) {
     const size_t end = std::min(dataset.size(), begin + kBatchRows);
     SelectRange(dataset, begin, end, &batch, &labels);
-    network.Forward(tensors, batch, {.experts = experts, .routing_sums = experts},
-                    absl::MakeSpan(probabilities).subspan(begin, end - begin));
+    network.Forward(tensors, batch, mode, absl::MakeSpan(probabilities).subspan(begin, end - begin));
     for (size_t b = 0; b < sums.size() && experts; ++b) {
       if (spec.blocks()[b].layers > 0) sums[b].Add(network.blocks()[b]->routing_sums());
     }
@@ -51,7 +48,34 @@ absl::StatusOr<Evaluation> Evaluate(const ModelSpec& spec, const ModelTensors<co
       layer->set_entropy(most > 0 ? static_cast<float>(sums[b].entropy[l] / rows / most) : 1.0F);
     }
   }
+  out.probabilities = std::move(probabilities);
   return out;
+}
+
+}  // namespace
+
+float Sigmoid(float logit) { return static_cast<float>(1 / (1 + std::exp(-static_cast<double>(logit)))); }
+
+absl::StatusOr<Evaluation> Evaluate(const ModelSpec& spec, const ModelTensors<const float>& tensors,
+                                    const Dataset& dataset, bool experts, Network<float>& network) {
+  return EvaluateRows(spec, tensors, dataset, {.experts = experts, .routing_sums = experts}, network);
+}
+
+absl::StatusOr<Evaluation> EvaluateWithFixedScores(const ModelSpec& spec, const ModelTensors<const float>& tensors,
+                                                   const Dataset& dataset,
+                                                   const std::vector<std::vector<double>>& scores,
+                                                   Network<float>& network) {
+  return EvaluateRows(spec, tensors, dataset, {.fixed_scores = &scores}, network);
+}
+
+std::vector<std::vector<double>> MeanScores(const ModelSpec& spec, const Evaluation& evaluation) {
+  std::vector<std::vector<double>> means(spec.blocks().size());
+  for (const auto& block : evaluation.utilisation) {
+    for (const auto& layer : block.layers()) {
+      means[block.block()].insert(means[block.block()].end(), layer.expert().begin(), layer.expert().end());
+    }
+  }
+  return means;
 }
 
 double MonitorValue(v1::TrainingConfig::Monitor monitor, const BinaryMetrics& metrics) {

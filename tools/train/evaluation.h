@@ -20,10 +20,20 @@ struct Evaluation {
   BinaryMetrics metrics;
   // Mean scores and entropy of every block with experts; empty when experts are off.
   std::vector<v1::ModelFileHeader::BlockUtilisation> utilisation;
+  std::vector<float> probabilities;  // per row
 };
 
 absl::StatusOr<Evaluation> Evaluate(const ModelSpec& spec, const ModelTensors<const float>& tensors,
                                     const Dataset& dataset, bool experts, Network<float>& network);
+
+// What the choice of experts per row is worth: the same rows with every row's scores replaced by `scores` (per block
+// [L*K]). The difference to Evaluate with experts is the value of routing.
+absl::StatusOr<Evaluation> EvaluateWithFixedScores(const ModelSpec& spec, const ModelTensors<const float>& tensors,
+                                                   const Dataset& dataset,
+                                                   const std::vector<std::vector<double>>& scores,
+                                                   Network<float>& network);
+// The mean scores of an evaluation with experts, per block [L*K]; empty for blocks without experts.
+std::vector<std::vector<double>> MeanScores(const ModelSpec& spec, const Evaluation& evaluation);
 
 float Sigmoid(float logit);
 

@@ -37,8 +37,9 @@ void Network<T>::Forward(const ModelTensors<const T>& tensors, const EncodedBatc
     attention_[i]->Forward(tensors.attention[i], tensors.features, batch, x_.data());
   }
   for (size_t b = 0; b < blocks_.size(); ++b) {
-    hilomoe::BlockMode block_mode{mode.experts, mode.batch_statistics, mode.routing_sums, {}, {}};
+    hilomoe::BlockMode block_mode{mode.experts, mode.batch_statistics, mode.routing_sums, {}, {}, nullptr};
     if (!mode.top_k.empty()) block_mode.top_k = mode.top_k[b];
+    if (mode.fixed_scores != nullptr) block_mode.fixed_scores = (*mode.fixed_scores)[b].data();
     const float rate = spec_.blocks()[b].dropout;
     if (mode.dropout && rate > 0) block_mode.dropout = DropoutMask(rate, mode.dropout_seed, mode.step, b);
     const T* x = block_input(b);

@@ -28,6 +28,9 @@ struct ForwardMode {
   uint64_t dropout_seed = 0;
   uint64_t step = 0;
   absl::Span<const size_t> top_k = {};  // per block, instead of the spec's, 0 = all; empty: the spec's
+  // Per block the scores [L*K] that every row gets instead of its own; for evaluation only: no Backward, no
+  // routing_sums. Must outlive the Forward.
+  const std::vector<std::vector<double>>* fixed_scores = nullptr;
 };
 
 // Which gradients are asked for.

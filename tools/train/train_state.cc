@@ -3,26 +3,39 @@
 #include <bit>
 
 #include "absl/strings/str_cat.h"
-#include "google/protobuf/text_format.h"
 #include "model/file_io.h"
 #include "model/safetensors.h"
 #include "model/status_macros.h"
-#include "nlohmann/json.hpp"
+#include "tools/train/training_config.h"
 
 namespace hilomoe {
 namespace {
 
 using Json = nlohmann::ordered_json;
 
-std::string ConfigText(const v1::TrainingConfig& config) {
-  std::string text;
-  google::protobuf::TextFormat::PrintToString(config, &text);
-  return text;
-}
-
 // Doubles go as their bits: a resumed run must continue to the bit, infinities included.
 uint64_t Bits(double value) { return std::bit_cast<uint64_t>(value); }
 double FromBits(const Json& json) { return std::bit_cast<double>(json.get<uint64_t>()); }
+
+Json IntervalJson(const ProgressSums& sums) {
+  return {{"batches", sums.batches},
+          {"rows", sums.rows},
+          {"loss_bits", Bits(sums.loss)},
+          {"routing_loss_bits", Bits(sums.routing_loss)},
+          {"gradient_norm_bits", Bits(sums.gradient_norm)},
+          {"gradient_norm_max_bits", Bits(sums.gradient_norm_max)},
+          {"seconds_bits", Bits(sums.seconds)}};
+}
+
+ProgressSums IntervalFromJson(const Json& json) {
+  return {.batches = json.at("batches").get<uint64_t>(),
+          .rows = json.at("rows").get<uint64_t>(),
+          .loss = FromBits(json.at("loss_bits")),
+          .routing_loss = FromBits(json.at("routing_loss_bits")),
+          .gradient_norm = FromBits(json.at("gradient_norm_bits")),
+          .gradient_norm_max = FromBits(json.at("gradient_norm_max_bits")),
+          .seconds = FromBits(json.at("seconds_bits"))};
+}
 
 }  // namespace
 
@@ -42,6 +55,9 @@ absl::Status WriteTrainState(const std::string& directory, const v1::TrainingCon
                      {"start_metric_bits", Bits(state.start_metric)},
                      {"best_metric_bits", Bits(state.best_metric)},
                      {"epoch_loss_bits", Bits(state.epoch_loss)},
+                     {"interval", IntervalJson(state.interval)},
+                     {"run_log", {{"bytes", state.run_log.bytes}, {"xxh3", state.run_log.xxh3}}},
+                     {"seconds_bits", Bits(state.seconds)},
                      {"config", ConfigText(config)}};
   HILOMOE_RETURN_IF_ERROR(WriteFile(staged.staging_path() + "/state.json", json.dump(2) + "\n"));
   const auto entry = [](std::string name, const std::vector<float>& values) {
@@ -77,6 +93,10 @@ absl::StatusOr<SavedRun> ReadTrainState(const std::string& directory, const v1::
     state.start_metric = FromBits(json.at("start_metric_bits"));
     state.best_metric = FromBits(json.at("best_metric_bits"));
     state.epoch_loss = FromBits(json.at("epoch_loss_bits"));
+    state.interval = IntervalFromJson(json.at("interval"));
+    state.run_log.bytes = json.at("run_log").at("bytes").get<uint64_t>();
+    state.run_log.xxh3 = json.at("run_log").at("xxh3").get<uint64_t>();
+    state.seconds = FromBits(json.at("seconds_bits"));
   } catch (const Json::exception& error) {
     return absl::DataLossError(absl::StrCat("'", path, "': ", error.what()));
   }

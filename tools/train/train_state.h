@@ -9,8 +9,15 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "hilomoe/v1/training_config.pb.h"
+#include "tools/train/run_log.h"
 
 namespace hilomoe {
+
+// Sums over the batches since the latest line of progress in metrics.jsonl.
+struct ProgressSums {
+  uint64_t batches = 0, rows = 0;
+  double loss = 0, routing_loss = 0, gradient_norm = 0, gradient_norm_max = 0, seconds = 0;
+};
 
 struct TrainState {
   // Place: the next batch to train is number `batch` of `epoch` of `stage`.
@@ -27,6 +34,10 @@ struct TrainState {
   double best_metric = 0;
   double epoch_loss = 0;  // sums over the batches of the epoch so far
   bool calibrated = false;
+  // Of the evidence.
+  ProgressSums interval;
+  RunLogMark run_log;
+  double seconds = 0;  // trained so far
   std::vector<float> weights, best_weights;
   std::vector<float> m, v;  // of the optimizer
 };

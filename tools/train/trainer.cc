@@ -17,11 +17,13 @@
 #include "tools/common/progress_bar.h"
 #include "tools/train/dataset.h"
 #include "tools/train/evaluation.h"
+#include "tools/train/evidence.h"
 #include "tools/train/initialize.h"
 #include "tools/train/network.h"
 #include "tools/train/optimizer.h"
 #include "tools/train/parallel.h"
 #include "tools/train/random.h"
+#include "tools/train/slices.h"
 #include "tools/train/train_state.h"
 #include "tools/train/training_config.h"
 
@@ -42,8 +44,7 @@ class Trainer {
 
   absl::Status Run() {
     HILOMOE_RETURN_IF_ERROR(Prepare());
-    const double start = NowSeconds();
-    double saved = start;
+    double saved = NowSeconds();
     while (state_.stage < static_cast<uint64_t>(config_.stages_size())) {
       if (options_.stop_requested && options_.stop_requested()) {
         HILOMOE_RETURN_IF_ERROR(Save());
@@ -57,7 +58,7 @@ class Trainer {
         saved = NowSeconds();
       }
     }
-    return Finish(NowSeconds() - start);
+    return Finish();
   }
 
  private:
@@ -71,10 +72,12 @@ class Trainer {
   absl::Status StartStage();
   absl::Status Step();
   absl::Status EvaluateStage(bool* over);
-  void EndStage();
+  absl::Status EndStage();
   absl::Status Save();
   absl::Status WriteBest(const Evaluation& evaluation, const std::map<std::string, double>& more);
-  absl::Status Finish(double seconds);
+  absl::StatusOr<Evaluation> EvaluateFinally(const std::string& split, const std::vector<std::string>& paths,
+                                             const Dataset& dataset);
+  absl::Status Finish();
 
   const TrainOptions options_;
   const v1::TrainingConfig config_;
@@ -91,6 +94,7 @@ class Trainer {
   std::unique_ptr<Adam> adam_;
   TrainState state_;
   Evaluation best_evaluation_;
+  Evidence evidence_;
 
   // Of the step under way; kept to reuse memory.
   std::vector<uint32_t> order_;
@@ -106,6 +110,10 @@ absl::Status Trainer::Prepare() {
   // A missing test log should not be noticed when training is over.
   for (const std::string& path : InDirectory(options_.data_dir, config_.data().test())) {
     HILOMOE_RETURN_IF_ERROR(LogChunks::Open({path}, spec_, columns).status());
+  }
+  for (const auto& logs : {config_.data().valid(), config_.data().test()}) {
+    const auto& slices = config_.data().slices();
+    HILOMOE_RETURN_IF_ERROR(CheckSliceColumns(InDirectory(options_.data_dir, logs), {slices.begin(), slices.end()}));
   }
   HILOMOE_ASSIGN_OR_RETURN(statistics_, MeasureLog(train, spec_, columns));
   table_rows_ = TableRows(spec_, statistics_.vocabularies);
@@ -153,7 +161,15 @@ absl::Status Trainer::Prepare() {
   std::fprintf(stderr, "%zu training rows (%.2f %% positive), %zu validation rows, %d threads\n", train_.size(),
                100.0 * static_cast<double>(positives) / static_cast<double>(train_.size()), valid_.size(), threads_);
   std::fprintf(stderr, "%zu parameters; FLOPs: %s\n", registry_->size(), FlopsText(CountFlops(spec_)).c_str());
-  return absl::OkStatus();
+  return evidence_.Start(options_.output_dir,
+                         {.config = &config_,
+                          .spec = &spec_,
+                          .registry = registry_.get(),
+                          .threads = threads_,
+                          .train_rows = train_.size(),
+                          .train_positives = static_cast<size_t>(positives),
+                          .valid_rows = valid_.size()},
+                         options_.resume, state_);
 }
 
 absl::Status Trainer::StartStage() {
@@ -172,6 +188,7 @@ absl::Status Trainer::StartStage() {
   state_.rate_factor = 1;
   state_.evaluations_without_improvement = 0;
   state_.epoch_loss = 0;
+  state_.interval = {};
   state_.best_weights = state_.weights;
   HILOMOE_ASSIGN_OR_RETURN(best_evaluation_,
                            Evaluate(spec_, Tensors(state_.weights), valid_, stage().experts(), *network_));
@@ -179,10 +196,11 @@ absl::Status Trainer::StartStage() {
   state_.started = true;
   std::fprintf(stderr, "stage %s: starts at valid %s\n", stage().name().c_str(),
                MetricsText(best_evaluation_.metrics).c_str());
-  return absl::OkStatus();
+  return evidence_.Evaluated(best_evaluation_, true, state_);
 }
 
 absl::Status Trainer::Step() {
+  const double start = NowSeconds();
   const v1::Stage& stage = this->stage();
   const size_t n = train_.size(), size = config_.batch_size();
   // A single row left over has no batch statistics.
@@ -239,6 +257,14 @@ absl::Status Trainer::Step() {
   ++state_.total_steps;
   const std::string text = absl::StrFormat("loss %.4f", state_.epoch_loss / static_cast<double>(state_.batch));
   progress_->Update(static_cast<int64_t>(end), text);
+  HILOMOE_RETURN_IF_ERROR(evidence_.Step({.rows = end - begin,
+                                          .loss = loss.bce,
+                                          .routing_loss = loss.routing,
+                                          .gradient_norm = norm,
+                                          .seconds = NowSeconds() - start,
+                                          .batches = count,
+                                          .rates = rates},
+                                         &state_));
   bool over = false;
   // Evaluation e of E comes after batch ceil(e * count / E), the last at the end of the epoch.
   const uint64_t E = stage.evaluations_per_epoch();
@@ -252,8 +278,7 @@ absl::Status Trainer::Step() {
     state_.epoch_loss = 0;
     over |= state_.epoch == stage.epochs();
   }
-  if (over) EndStage();
-  return absl::OkStatus();
+  return over ? EndStage() : absl::OkStatus();
 }
 
 absl::Status Trainer::EvaluateStage(bool* over) {
@@ -267,29 +292,34 @@ absl::Status Trainer::EvaluateStage(bool* over) {
     state_.best_weights = state_.weights;
     state_.evaluations_without_improvement = 0;
     best_evaluation_ = std::move(evaluation);
-    return WriteBest(best_evaluation_, {});
+    HILOMOE_RETURN_IF_ERROR(WriteBest(best_evaluation_, {}));
+    return evidence_.Evaluated(best_evaluation_, true, state_);
   }
   state_.rate_factor *= stage().plateau_factor();
+  HILOMOE_RETURN_IF_ERROR(evidence_.Evaluated(evaluation, false, state_));
   *over = ++state_.evaluations_without_improvement >= stage().patience();
   return absl::OkStatus();
 }
 
-void Trainer::EndStage() {
+absl::Status Trainer::EndStage() {
   progress_.reset();
   const bool improved = state_.best_metric > state_.start_metric + kImprovement;
   std::fprintf(stderr, "stage %s: %s\n%s", stage().name().c_str(),
                improved ? absl::StrCat("ends at valid ", MetricsText(best_evaluation_.metrics)).c_str()
                         : "never exceeded its start; undone",
                UtilisationText(best_evaluation_.utilisation).c_str());
+  HILOMOE_RETURN_IF_ERROR(evidence_.StageEnded(best_evaluation_, improved, state_));
   state_.weights = state_.best_weights;
   ++state_.stage;
   state_.started = false;
+  return absl::OkStatus();
 }
 
 absl::Status Trainer::Save() {
   state_.m = adam_->m();
   state_.v = adam_->v();
   state_.optimizer_steps = adam_->steps();
+  HILOMOE_RETURN_IF_ERROR(evidence_.Save(&state_));
   return WriteTrainState(ResumePath(), config_, threads_, state_);
 }
 
@@ -310,29 +340,39 @@ absl::Status Trainer::WriteBest(const Evaluation& evaluation, const std::map<std
   return WriteCheckpoint(options_.output_dir + "/checkpoint", checkpoint);
 }
 
-absl::Status Trainer::Finish(double seconds) {
+absl::StatusOr<Evaluation> Trainer::EvaluateFinally(const std::string& split, const std::vector<std::string>& paths,
+                                                    const Dataset& dataset) {
   // The checkpoint is the whole model, experts on: what is served.
-  HILOMOE_ASSIGN_OR_RETURN(const Evaluation valid, Evaluate(spec_, Tensors(state_.weights), valid_, true, *network_));
-  std::fprintf(stderr, "valid %s\n", MetricsText(valid.metrics).c_str());
+  const ModelTensors<const float> tensors = Tensors(state_.weights);
+  HILOMOE_ASSIGN_OR_RETURN(Evaluation evaluation, Evaluate(spec_, tensors, dataset, true, *network_));
+  std::fprintf(stderr, "%s %s\n", split.c_str(), MetricsText(evaluation.metrics).c_str());
+  HILOMOE_RETURN_IF_ERROR(evidence_.Final(split, paths, dataset, tensors, evaluation, *network_));
+  return evaluation;
+}
+
+absl::Status Trainer::Finish() {
+  HILOMOE_ASSIGN_OR_RETURN(const Evaluation valid,
+                           EvaluateFinally("valid", InDirectory(options_.data_dir, config_.data().valid()), valid_));
   state_.best_weights = state_.weights;
-  std::map<std::string, double> more = {{"train.seconds", seconds}};
+  std::map<std::string, double> more;
   if (!config_.data().test().empty()) {
     const LogChunksOptions columns{config_.data().label(), config_.data().group_by(), true};
-    HILOMOE_ASSIGN_OR_RETURN(const Dataset test,
-                             ReadDataset("test", InDirectory(options_.data_dir, config_.data().test()), spec_, columns,
-                                         encoder_->encoder()));
-    HILOMOE_ASSIGN_OR_RETURN(const Evaluation evaluation,
-                             Evaluate(spec_, Tensors(state_.weights), test, true, *network_));
-    std::fprintf(stderr, "test %s\n", MetricsText(evaluation.metrics).c_str());
+    const std::vector<std::string> paths = InDirectory(options_.data_dir, config_.data().test());
+    HILOMOE_ASSIGN_OR_RETURN(const Dataset test, ReadDataset("test", paths, spec_, columns, encoder_->encoder()));
+    HILOMOE_ASSIGN_OR_RETURN(const Evaluation evaluation, EvaluateFinally("test", paths, test));
     const BinaryMetrics& metrics = evaluation.metrics;
     if (metrics.auc.has_value()) more["test.auc"] = *metrics.auc;
     if (metrics.grouped.gauc.has_value()) more["test.gauc"] = *metrics.grouped.gauc;
     if (metrics.logloss.has_value()) more["test.logloss"] = *metrics.logloss;
   }
+  const double seconds = evidence_.seconds();
+  more["train.seconds"] = seconds;
   HILOMOE_RETURN_IF_ERROR(WriteBest(valid, more));
+  HILOMOE_RETURN_IF_ERROR(evidence_.Finish(state_));
   std::error_code ignored;
   std::filesystem::remove_all(ResumePath(), ignored);
-  std::fprintf(stderr, "checkpoint '%s/checkpoint' after %.0f s\n", options_.output_dir.c_str(), seconds);
+  std::fprintf(stderr, "checkpoint '%s/checkpoint' after %.0f s; see '%s/report.html'\n", options_.output_dir.c_str(),
+               seconds, options_.output_dir.c_str());
   return absl::OkStatus();
 }
 

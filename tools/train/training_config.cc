@@ -5,6 +5,7 @@
 #include <filesystem>
 
 #include "absl/strings/str_cat.h"
+#include "google/protobuf/text_format.h"
 #include "model/status_macros.h"
 #include "model/text_proto.h"
 
@@ -99,6 +100,12 @@ absl::Status CheckTrainingConfig(const v1::TrainingConfig& config) {
 
 absl::Status ReadTrainingConfig(const std::string& path, v1::TrainingConfig* config) {
   return ReadTextProto(path, config, [config] { return CheckTrainingConfig(*config); });
+}
+
+std::string ConfigText(const v1::TrainingConfig& config) {
+  std::string text;
+  google::protobuf::TextFormat::PrintToString(config, &text);
+  return text;
 }
 
 GroupRates StageRates(const v1::Stage& stage, double factor) {

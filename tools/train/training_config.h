@@ -17,6 +17,9 @@ absl::Status ReadTrainingConfig(const std::string& path, v1::TrainingConfig* con
 // The same check of a config that did not come from a file of its own; a FieldError.
 absl::Status CheckTrainingConfig(const v1::TrainingConfig& config);
 
+// The config as one textproto, every run of the same config the same bytes.
+std::string ConfigText(const v1::TrainingConfig& config);
+
 // Learning rates of a stage: `factor` (of the plateau) times the stage's, never below its minimum.
 GroupRates StageRates(const v1::Stage& stage, double factor);
 

@@ -7,10 +7,12 @@
 #include <functional>
 #include <sstream>
 #include <string>
+#include <vector>
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "model/checkpoint.h"
+#include "nlohmann/json.hpp"
 #include "tools/train/evaluate_log.h"
 #include "tools/train/generate.h"
 
@@ -61,6 +63,21 @@ std::string Read(const std::string& path) {
   text << file.rdbuf();
   EXPECT_TRUE(file.good()) << path;
   return text.str();
+}
+
+using Json = nlohmann::ordered_json;
+
+// The lines of a run's metrics.jsonl, without what depends on the clock or on interruptions.
+std::vector<Json> Timeless(const std::string& run) {
+  std::vector<Json> lines;
+  std::istringstream text(Read(run + "/metrics.jsonl"));
+  for (std::string line; std::getline(text, line);) {
+    Json json = Json::parse(line, nullptr, false);
+    EXPECT_FALSE(json.is_discarded()) << line;
+    for (const char* key : {"created", "seconds", "rows_per_s"}) json.erase(key);
+    if (json.at("event") != "resume") lines.push_back(std::move(json));
+  }
+  return lines;
 }
 
 class TrainerTest : public testing::Test {
@@ -129,13 +146,19 @@ TrainOptions StoppedAfterOneStep(TrainOptions options) {
 }
 
 TEST_F(TrainerTest, AResumedRunEqualsAnUninterruptedOne) {
-  const TrainOptions whole = Options("whole");
+  // Batches enough that a line of progress is of more than one of them: interrupted in its middle, it must not forget.
+  std::string config = std::string(kModel) + kStages;
+  config.replace(config.find("batch_size: 256"), 15, "batch_size: 200");
+  const TrainOptions whole = Options("whole", config);
   ASSERT_TRUE(Train(whole).ok());
-  TrainOptions parts = Options("parts");
+  TrainOptions parts = Options("parts", config);
   // Stopped after every single step: the worst that can happen to a run.
   absl::Status status = Train(StoppedAfterOneStep(parts));
   int steps = 1;
+  const std::string log = parts.output_dir + "/metrics.jsonl";
   while (absl::IsCancelled(status) && steps < 1000) {
+    // What a kill after the save may leave behind: lines of steps that are repeated, the last one torn.
+    std::ofstream(log, std::ios::binary | std::ios::app) << "{\"event\":\"progress\",\"step\":1}\n{\"event\":\"pro";
     parts.resume = true;
     parts.threads = 1;  // the saved run's number holds
     status = Train(StoppedAfterOneStep(parts));
@@ -145,6 +168,22 @@ TEST_F(TrainerTest, AResumedRunEqualsAnUninterruptedOne) {
   EXPECT_GT(steps, 100);
   EXPECT_EQ(Read(whole.output_dir + "/checkpoint/weights.safetensors"),
             Read(parts.output_dir + "/checkpoint/weights.safetensors"));
+  const std::vector<Json> lines = Timeless(whole.output_dir), resumed = Timeless(parts.output_dir);
+  ASSERT_EQ(lines.size(), resumed.size());
+  for (size_t i = 0; i < lines.size(); ++i) EXPECT_EQ(lines[i], resumed[i]) << "line " << i + 1;
+}
+
+TEST_F(TrainerTest, AResumedRunWhoseRecordIsGoneSaysSo) {
+  TrainOptions options = Options("recordless");
+  ASSERT_TRUE(absl::IsCancelled(Train(StoppedAfterOneStep(options))));
+  std::filesystem::remove(options.output_dir + "/metrics.jsonl");
+  options.resume = true;
+  ASSERT_TRUE(Train(options).ok());
+  const std::vector<Json> lines = Timeless(options.output_dir);
+  EXPECT_EQ(lines.front().at("event"), "run");
+  EXPECT_EQ(lines.front().at("earlier_lost"), true);
+  EXPECT_EQ(lines.back().at("event"), "end");
+  EXPECT_THAT(Read(options.output_dir + "/report.html"), HasSubstr("was lost"));
 }
 
 TEST_F(TrainerTest, ResumeRefusesAnotherConfig) {

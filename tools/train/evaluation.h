@@ -2,6 +2,7 @@
 #ifndef HILOMOE_TOOLS_TRAIN_EVALUATION_H_
 #define HILOMOE_TOOLS_TRAIN_EVALUATION_H_
 
+#include <cstddef>
 #include <string>
 #include <vector>
 
@@ -11,10 +12,13 @@
 #include "model/model_spec.h"
 #include "model/tensor_registry.h"
 #include "tools/common/metrics.h"
-#include "tools/train/dataset.h"
 #include "tools/train/network.h"
+#include "tools/train/row_cache.h"
 
 namespace hilomoe {
+
+// Rows that Evaluate scores at a time.
+inline constexpr size_t kEvaluationRows = 4096;
 
 struct Evaluation {
   BinaryMetrics metrics;
@@ -22,8 +26,9 @@ struct Evaluation {
   std::vector<v1::ModelFileHeader::BlockUtilisation> utilisation;
 };
 
+// Reads the rows block by block; 13 bytes a row are kept for the metrics, which take 16 more while they are computed.
 absl::StatusOr<Evaluation> Evaluate(const ModelSpec& spec, const ModelTensors<const float>& tensors,
-                                    const Dataset& dataset, bool experts, Network<float>& network);
+                                    const RowCache& rows, bool experts, Network<float>& network);
 
 float Sigmoid(float logit);
 

@@ -55,6 +55,7 @@ Command TrainCommand() {
             options.config_path = absl::GetFlag(FLAGS_config);
             options.data_dir = absl::GetFlag(FLAGS_data_dir);
             options.output_dir = absl::GetFlag(FLAGS_output);
+            options.cache_dir = absl::GetFlag(FLAGS_cache_dir);
             options.resume = absl::GetFlag(FLAGS_resume);
             options.threads = absl::GetFlag(FLAGS_threads);
             options.seed = absl::GetFlag(FLAGS_seed);

@@ -66,6 +66,7 @@ absl::Status CheckTrainingConfig(const v1::TrainingConfig& config) {
     return FieldError("monitor", "GAUC needs data.group_by");
   }
   if (config.batch_size() < 2) return FieldError("batch_size", "must be at least 2: batch norm needs a deviation");
+  if (config.data().shuffle_buffer_mib() == 0) return FieldError("data.shuffle_buffer_mib", "must be at least 1");
   const v1::Optimizer& optimizer = config.optimizer();
   HILOMOE_RETURN_IF_ERROR(CheckNumber("optimizer.beta1", optimizer.beta1(), 0, 0.999999));
   HILOMOE_RETURN_IF_ERROR(CheckNumber("optimizer.beta2", optimizer.beta2(), 0, 0.9999999));

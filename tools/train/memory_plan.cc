@@ -1,0 +1,100 @@
+#include "tools/train/memory_plan.h"
+
+#include <algorithm>
+#include <fstream>
+
+#include "absl/strings/str_cat.h"
+#include "tools/train/evaluation.h"
+
+namespace hilomoe {
+namespace {
+
+constexpr size_t kMebibyte = size_t{1} << 20;
+// Measured: a run with a tiny model and log; oneDNN's packed panels and Eigen's are the threads' part.
+constexpr size_t kProgramBytes = 28 * kMebibyte;
+constexpr size_t kThreadBytes = 4 * kMebibyte;
+// What the metrics keep and sort of a row: score, label, group; group and key.
+constexpr size_t kEvaluationRowBytes = 4 + 1 + 8 + 16;
+
+size_t LargestBlock(const RowCache& cache) {
+  size_t bytes = 0;
+  for (size_t i = 0; i < cache.blocks(); ++i) bytes = std::max(bytes, cache.block_bytes(i));
+  return bytes;
+}
+
+// Floats of a batch row that Forward keeps, and those that Backward adds.
+void CountActivations(const ModelSpec& spec, size_t* forward, size_t* backward) {
+  size_t widest = spec.head_width();
+  *forward = spec.input_width() + 3;  // x; logits twice and their gradient
+  *backward = 0;
+  for (const BlockSpec& block : spec.blocks()) {
+    const size_t n = block.stack(), ldz = block.width + n;
+    *forward += ldz + block.width + 3 * n + 1;
+    *backward += ldz + n + 1;
+    widest = std::max(widest, block.input);
+  }
+  *backward += 2 * widest;  // gradients of block inputs, in turn
+}
+
+size_t VocabularyBytes(const VocabularyIds& ids) {
+  size_t bytes = ids.int64s.size() * sizeof(int64_t) + ids.strings.size() * sizeof(std::string);
+  size_t written = ids.int64s.size() * sizeof(int64_t);
+  for (const std::string& id : ids.strings) {
+    // Short strings stand in place; malloc rounds the others up and adds its header.
+    if (id.size() > 15) bytes += (id.size() + 1 + 8 + 15) / 16 * 16;
+    written += id.size() + sizeof(int64_t);
+  }
+  // A checkpoint's list of ids and a look-up table are never there together.
+  const double places = static_cast<double>(ids.size()) / 0.7;
+  const size_t table = static_cast<size_t>(places / VocabularyBucket::kPlaces) * sizeof(VocabularyBucket);
+  return bytes + std::max(written, table);
+}
+
+}  // namespace
+
+std::string MemoryPlan::Text() const {
+  const auto mib = [](size_t bytes) { return (bytes + kMebibyte - 1) / kMebibyte; };
+  return absl::StrCat(mib(total()), " MiB: weights ", mib(weights), ", optimizer ", mib(optimizer), ", gradients ",
+                      mib(gradients), ", activations ", mib(activations), ", rows ", mib(rows), ", evaluation ",
+                      mib(evaluation), ", vocabularies ", mib(vocabularies), ", program ", mib(program));
+}
+
+MemoryPlan PredictMemory(const ModelSpec& spec, const TensorRegistry& registry,
+                         const std::vector<VocabularyIds>& vocabularies, const RowCache& train, const RowCache& valid,
+                         const BatchSource::Options& batches, int threads) {
+  const size_t batch_rows = std::min(batches.batch_rows, train.rows());
+  const size_t evaluation_rows = std::min(kEvaluationRows, std::max(valid.rows(), train.rows()));
+  MemoryPlan plan;
+  plan.program = kProgramBytes + static_cast<size_t>(threads) * kThreadBytes;
+  plan.weights = plan.optimizer = 2 * registry.size() * sizeof(float);
+
+  const double ids_per_byte = static_cast<double>(batch_rows) / static_cast<double>(train.rows()) / sizeof(uint32_t);
+  const size_t batch_ids = static_cast<size_t>(static_cast<double>(train.bytes()) * ids_per_byte);
+  plan.gradients = registry.size() * sizeof(float);
+  for (size_t i = 0; i < spec.tables().size(); ++i) {
+    const TensorSpec& table = registry.tensors()[i];
+    plan.gradients -= table.size * sizeof(float);
+    plan.gradients += table.shape[0] * sizeof(int32_t);
+    // Vectors that grow take up to twice what they hold.
+    plan.gradients += 2 * std::min(table.shape[0], batch_ids) * (table.shape[1] + 1) * sizeof(float);
+  }
+
+  size_t forward = 0, backward = 0;
+  CountActivations(spec, &forward, &backward);
+  plan.activations = (std::max(batch_rows, evaluation_rows) * forward + batch_rows * backward) * sizeof(float);
+  plan.rows = BatchSourceBytes(train, batches) + 2 * LargestBlock(valid);
+  plan.evaluation = valid.rows() * kEvaluationRowBytes;
+  for (const VocabularyIds& ids : vocabularies) plan.vocabularies += VocabularyBytes(ids);
+  return plan;
+}
+
+size_t PeakResidentBytes() {
+  std::ifstream status("/proc/self/status");
+  for (std::string word; status >> word;) {
+    size_t kibibytes = 0;
+    if (word == "VmHWM:" && status >> kibibytes) return kibibytes << 10;
+  }
+  return 0;
+}
+
+}  // namespace hilomoe

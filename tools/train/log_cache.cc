@@ -202,21 +202,18 @@ absl::Status LogCache::OpenTraining() {
   }
   RemoveLeftovers(path);
   HILOMOE_ASSIGN_OR_RETURN(statistics_, MeasureLog(logs, *spec_, options_.columns));
-  {
-    HILOMOE_ASSIGN_OR_RETURN(RowCacheWriter writer, RowCacheWriter::Create(path, columns));
-    const std::string vocabularies = VocabulariesPath(writer.staging_path());
-    HILOMOE_RETURN_IF_ERROR(WriteVocabularies(vocabularies, *spec_, statistics_.vocabularies));
-    PutStatistics(statistics_, wanted.mutable_statistics());
-    HILOMOE_ASSIGN_OR_RETURN(const uint64_t hash, FileHash(vocabularies));
-    wanted.mutable_statistics()->set_vocabularies_xxh3(hash);
-    const std::string bytes = wanted.statistics().SerializeAsString();
-    wanted.set_encoding(XXH3_64bits(bytes.data(), bytes.size()));
-    HILOMOE_RETURN_IF_ERROR(WriteRows("train", logs, options_.columns, &writer));
-    HILOMOE_RETURN_IF_ERROR(CheckUnchanged(logs, wanted));
-    HILOMOE_RETURN_IF_ERROR(writer.Commit(wanted));
-  }
+  HILOMOE_ASSIGN_OR_RETURN(RowCacheWriter writer, RowCacheWriter::Create(path, columns));
+  const std::string vocabularies = VocabulariesPath(writer.staging_path());
+  HILOMOE_RETURN_IF_ERROR(WriteVocabularies(vocabularies, *spec_, statistics_.vocabularies));
+  PutStatistics(statistics_, wanted.mutable_statistics());
+  HILOMOE_ASSIGN_OR_RETURN(const uint64_t hash, FileHash(vocabularies));
+  wanted.mutable_statistics()->set_vocabularies_xxh3(hash);
+  const std::string bytes = wanted.statistics().SerializeAsString();
+  wanted.set_encoding(XXH3_64bits(bytes.data(), bytes.size()));
+  HILOMOE_RETURN_IF_ERROR(WriteRows("train", logs, options_.columns, &writer));
+  HILOMOE_RETURN_IF_ERROR(CheckUnchanged(logs, wanted));
+  HILOMOE_ASSIGN_OR_RETURN(training_rows_, writer.Commit(wanted));
   encoding_ = wanted.encoding();
-  HILOMOE_ASSIGN_OR_RETURN(training_rows_, RowCache::Open(path, columns));
   return absl::OkStatus();
 }
 
@@ -226,15 +223,12 @@ absl::StatusOr<RowCache> LogCache::Rows(const std::string& name, const std::vect
   const std::string path = PathOf(name, wanted);
   if (std::optional<RowCache> cache = Reuse(path, columns, wanted)) return *std::move(cache);
   RemoveLeftovers(path);
-  {
-    LogChunksOptions options = options_.columns;
-    options.weight.clear();
-    HILOMOE_ASSIGN_OR_RETURN(RowCacheWriter writer, RowCacheWriter::Create(path, columns));
-    HILOMOE_RETURN_IF_ERROR(WriteRows(name, logs, options, &writer));
-    HILOMOE_RETURN_IF_ERROR(CheckUnchanged(logs, wanted));
-    HILOMOE_RETURN_IF_ERROR(writer.Commit(wanted));
-  }
-  return RowCache::Open(path, columns);
+  LogChunksOptions options = options_.columns;
+  options.weight.clear();
+  HILOMOE_ASSIGN_OR_RETURN(RowCacheWriter writer, RowCacheWriter::Create(path, columns));
+  HILOMOE_RETURN_IF_ERROR(WriteRows(name, logs, options, &writer));
+  HILOMOE_RETURN_IF_ERROR(CheckUnchanged(logs, wanted));
+  return writer.Commit(wanted);
 }
 
 absl::Status LogCache::WriteRows(const std::string& name, const std::vector<std::string>& logs,

@@ -187,7 +187,7 @@ absl::Status RowCacheWriter::Flush() {
   return file_.Append(bytes);
 }
 
-absl::Status RowCacheWriter::Commit(v1::RowCacheIndex index) {
+absl::StatusOr<RowCache> RowCacheWriter::Commit(v1::RowCacheIndex index) {
   HILOMOE_RETURN_IF_ERROR(Flush());
   HILOMOE_RETURN_IF_ERROR(file_.Commit());
   index.MergeFrom(written_);
@@ -198,7 +198,9 @@ absl::Status RowCacheWriter::Commit(v1::RowCacheIndex index) {
   std::string bytes(reinterpret_cast<const char*>(&prefix), sizeof(prefix));
   bytes += message;
   HILOMOE_RETURN_IF_ERROR(WriteFile(IndexPath(directory_.staging_path()), bytes));
-  return directory_.Commit();
+  HILOMOE_ASSIGN_OR_RETURN(RowCache cache, RowCache::Open(directory_.staging_path(), columns_));
+  HILOMOE_RETURN_IF_ERROR(directory_.Commit());
+  return cache;
 }
 
 }  // namespace hilomoe

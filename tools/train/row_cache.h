@@ -85,8 +85,9 @@ class RowCacheWriter {
   // Where further files of the cache are written.
   const std::string& staging_path() const { return directory_.staging_path(); }
   absl::Status Append(const LabelledRows& rows);  // at most kBlockRows
-  // `index` is completed with what was appended.
-  absl::Status Commit(v1::RowCacheIndex index);
+  // `index` is completed with what was appended. Returns the cache written here, whatever another process may have put
+  // under its name since.
+  absl::StatusOr<RowCache> Commit(v1::RowCacheIndex index);
   size_t rows() const { return rows_; }
 
  private:

@@ -10,9 +10,11 @@ namespace hilomoe {
 namespace {
 
 constexpr size_t kMebibyte = size_t{1} << 20;
-// Measured: a run with a tiny model and log; oneDNN's packed panels and Eigen's are the threads' part.
-constexpr size_t kProgramBytes = 28 * kMebibyte;
-constexpr size_t kThreadBytes = 4 * kMebibyte;
+// Measured with a tiny model and log.
+constexpr size_t kProgramBytes = 20 * kMebibyte;
+constexpr size_t kThreadBytes = 1 * kMebibyte;
+// Of its left operand oneDNN packs so many rows and columns at a time, in memory that a thread keeps.
+constexpr size_t kPackedRows = 10'176, kPackedColumns = 384;
 // What the metrics keep and sort of a row: score, label, group; group and key.
 constexpr size_t kEvaluationRowBytes = 4 + 1 + 8 + 16;
 
@@ -22,18 +24,22 @@ size_t LargestBlock(const RowCache& cache) {
   return bytes;
 }
 
+size_t WidestInput(const ModelSpec& spec) {
+  size_t widest = spec.head_width();
+  for (const BlockSpec& block : spec.blocks()) widest = std::max(widest, block.input);
+  return widest;
+}
+
 // Floats of a batch row that Forward keeps, and those that Backward adds.
 void CountActivations(const ModelSpec& spec, size_t* forward, size_t* backward) {
-  size_t widest = spec.head_width();
   *forward = spec.input_width() + 3;  // x; logits twice and their gradient
   *backward = 0;
   for (const BlockSpec& block : spec.blocks()) {
     const size_t n = block.stack(), ldz = block.width + n;
     *forward += ldz + block.width + 3 * n + 1;
     *backward += ldz + n + 1;
-    widest = std::max(widest, block.input);
   }
-  *backward += 2 * widest;  // gradients of block inputs, in turn
+  *backward += 2 * WidestInput(spec);  // gradients of block inputs, in turn
 }
 
 size_t VocabularyBytes(const VocabularyIds& ids) {
@@ -65,7 +71,10 @@ MemoryPlan PredictMemory(const ModelSpec& spec, const TensorRegistry& registry,
   const size_t batch_rows = std::min(batches.batch_rows, train.rows());
   const size_t evaluation_rows = std::min(kEvaluationRows, std::max(valid.rows(), train.rows()));
   MemoryPlan plan;
-  plan.program = kProgramBytes + static_cast<size_t>(threads) * kThreadBytes;
+  const size_t n = static_cast<size_t>(threads);
+  const size_t packed = std::min(std::max(batch_rows, evaluation_rows) / n + 1, kPackedRows) *
+                        std::min(WidestInput(spec), kPackedColumns) * sizeof(float);
+  plan.program = kProgramBytes + n * (kThreadBytes + packed);
   plan.weights = plan.optimizer = 2 * registry.size() * sizeof(float);
 
   const double ids_per_byte = static_cast<double>(batch_rows) / static_cast<double>(train.rows()) / sizeof(uint32_t);

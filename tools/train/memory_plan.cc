@@ -24,6 +24,16 @@ size_t LargestBlock(const RowCache& cache) {
   return bytes;
 }
 
+// Ids of all pooled features of a row, on average.
+double PooledIds(const RowCache& cache) {
+  double bytes = static_cast<double>(cache.bytes()) / static_cast<double>(cache.rows());
+  for (const RowColumns::Kind kind : cache.columns().features) {
+    bytes -= kind == RowColumns::Kind::kNumberOrMissing ? 5 : 4;
+  }
+  bytes -= 1 + (cache.columns().weights ? 4 : 0) + (cache.columns().groups ? 8 : 0);
+  return std::max(0.0, bytes / sizeof(uint32_t));
+}
+
 size_t WidestInput(const ModelSpec& spec) {
   size_t widest = spec.head_width();
   for (const BlockSpec& block : spec.blocks()) widest = std::max(widest, block.input);
@@ -77,15 +87,18 @@ MemoryPlan PredictMemory(const ModelSpec& spec, const TensorRegistry& registry,
   plan.program = kProgramBytes + n * (kThreadBytes + packed);
   plan.weights = plan.optimizer = 2 * registry.size() * sizeof(float);
 
-  const double ids_per_byte = static_cast<double>(batch_rows) / static_cast<double>(train.rows()) / sizeof(uint32_t);
-  const size_t batch_ids = static_cast<size_t>(static_cast<double>(train.bytes()) * ids_per_byte);
+  const size_t pooled_ids = static_cast<size_t>(static_cast<double>(batch_rows) * PooledIds(train));
   plan.gradients = registry.size() * sizeof(float);
   for (size_t i = 0; i < spec.tables().size(); ++i) {
     const TensorSpec& table = registry.tensors()[i];
+    size_t ids = 0;  // of a batch, at most
+    for (const FeatureSpec& feature : spec.features()) {
+      if (feature.table == static_cast<int>(i)) ids += feature.is_pooled() ? pooled_ids : batch_rows;
+    }
     plan.gradients -= table.size * sizeof(float);
     plan.gradients += table.shape[0] * sizeof(int32_t);
     // Vectors that grow take up to twice what they hold.
-    plan.gradients += 2 * std::min(table.shape[0], batch_ids) * (table.shape[1] + 1) * sizeof(float);
+    plan.gradients += 2 * std::min(table.shape[0], ids) * (table.shape[1] + 1) * sizeof(float);
   }
 
   size_t forward = 0, backward = 0;

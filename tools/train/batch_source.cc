@@ -159,20 +159,23 @@ class BatchCursor {
         continue;
       }
       current_->Begin({place.stage, place.epoch, i}, std::move(windows[i]));
+      next_begun_ = false;
       return current_->Read(1);
     }
     return absl::OutOfRangeError("no such batch");
   }
 
-  // Begins the window after the current one.
+  // Makes `window` the one after the current one.
   void BeginNext(Window* window) {
+    if (next_begun_) return;
     WindowPlace place = *current_->place();
     std::vector<std::vector<uint32_t>> windows = DealWindows(cache_, options_, place.stage, place.epoch);
     if (++place.index == windows.size()) {
       place = {place.stage, place.epoch + 1, 0};
       windows = DealWindows(cache_, options_, place.stage, place.epoch);
     }
-    if (window->place() != place) window->Begin(place, std::move(windows[place.index]));
+    window->Begin(place, std::move(windows[place.index]));
+    next_begun_ = true;
   }
 
   absl::Status Advance() {
@@ -180,6 +183,7 @@ class BatchCursor {
     BeginNext(window);
     HILOMOE_RETURN_IF_ERROR(window->Read(1));
     if (window == next_.get()) std::swap(current_, next_);
+    next_begun_ = false;
     row_ = 0;
     return absl::OkStatus();
   }
@@ -196,6 +200,7 @@ class BatchCursor {
   const RowCache& cache_;
   const BatchSource::Options options_;
   std::unique_ptr<Window> current_, next_;
+  bool next_begun_ = false;
   size_t row_ = 0;                // of the current window, to be taken next
   std::optional<BatchPlace> at_;  // the batch that starts there
 };

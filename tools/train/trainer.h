@@ -26,11 +26,11 @@ struct TrainOptions {
   std::function<bool()> stop_requested;
 };
 
-// Reads the data, trains, writes output_dir/checkpoint whenever the monitored metric improves and at the end, with the
-// test metrics. Progress and results go to stderr. For a seed and a number of threads the result is the same to the
-// bit, interrupted and resumed or not. Errors: INVALID_ARGUMENT for config and data, naming file, line and field or
-// column; CANCELLED when stopped (the state is saved); ABORTED when the loss is no longer finite (the best checkpoint
-// so far stands).
+// Reads the data (or its cache), trains, writes output_dir/checkpoint whenever the monitored metric improves and at the
+// end, with the test metrics. Progress and results go to stderr. For a seed and a number of threads the result is the
+// same to the bit, interrupted and resumed or not. Errors: INVALID_ARGUMENT for config and data, naming file, line and
+// field or column; CANCELLED when stopped (the state is saved); ABORTED when the loss is no longer finite (the best
+// checkpoint so far stands).
 absl::Status Train(const TrainOptions& options);
 
 }  // namespace hilomoe

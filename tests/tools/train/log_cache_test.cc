@@ -7,11 +7,14 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <cstring>
+#include <atomic>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <random>
+#include <sstream>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "gmock/gmock.h"
@@ -298,6 +301,23 @@ TEST_F(LogCacheTest, ProcessesMayBuildAtTheSameTime) {
   EXPECT_EQ(OpenAgain(&again, &valid), "");
   EXPECT_EQ(train, again);
   EXPECT_THAT(directory_.Names(), Not(Contains(HasSubstr(".tmp."))));
+}
+
+TEST_F(LogCacheTest, ALogThatIsBeingWrittenIsNotCached) {
+  WriteBytes(train_, RandomLog(30'000, 1));
+  std::atomic<bool> stop = false;
+  std::thread writer([&] {
+    for (long n = 0; !stop; ++n) {
+      const timespec times[2] = {{1'000'000 + n, 0}, {1'000'000 + n, 0}};
+      ::utimensat(AT_FDCWD, train_.c_str(), times, 0);
+    }
+  });
+  const absl::Status status = LogCache::Open(spec_, Options()).status();
+  stop = true;
+  writer.join();
+  EXPECT_EQ(status.code(), absl::StatusCode::kAborted) << status;
+  EXPECT_THAT(std::string(status.message()), HasSubstr("changed while it was read"));
+  EXPECT_TRUE(fs::is_empty(directory_ / "cache"));
 }
 
 TEST_F(LogCacheTest, LeftoversOfAKilledProcessGoAway) {

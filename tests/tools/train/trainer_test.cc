@@ -172,6 +172,15 @@ TEST_F(TrainerTest, AResumedRunEqualsAnUninterruptedOneInSeveralWindows) {
             Read(parts.output_dir + "/checkpoint/weights.safetensors"));
 }
 
+TEST_F(TrainerTest, ARunStoppedBeforeItsFirstStepResumes) {
+  TrainOptions options = Options("not_begun");
+  options.stop_requested = [] { return true; };
+  ASSERT_TRUE(absl::IsCancelled(Train(options)));
+  options.stop_requested = nullptr;
+  options.resume = true;
+  EXPECT_TRUE(Train(options).ok());
+}
+
 TEST_F(TrainerTest, ResumeRefusesOtherLogs) {
   std::filesystem::copy_file(Directory() + "/log/valid.csv", Directory() + "/log/other_valid.csv",
                              std::filesystem::copy_options::overwrite_existing);

@@ -12,6 +12,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
 #include "google/protobuf/text_format.h"
 #include "model/checkpoint.h"
 #include "model/file_io.h"
@@ -149,6 +150,11 @@ absl::StatusOr<v1::RowCacheIndex> LogCache::Wanted(const std::vector<std::string
   }
   std::string text;
   google::protobuf::TextFormat::PrintToString(features, &text);
+  // Side by side, sequences keep their empty positions.
+  for (const v1::Attention& attention : spec_->config().network().attention()) {
+    if (attention.history_size() > 1)
+      absl::StrAppend(&text, "aligned: ", absl::StrJoin(attention.history(), " "), "\n");
+  }
   absl::StrAppend(&text, "label: ", options_.columns.label, "\ngroup_by: ", options_.columns.group_by, "\n");
   if (weights) absl::StrAppend(&text, "weight: ", options_.columns.weight, "\n");
   for (const std::string& log : options_.training_logs) absl::StrAppend(&text, "train: ", AbsolutePath(log), "\n");

@@ -1,12 +1,12 @@
 // From logs to encoded rows: each log is parsed once and kept in a row cache that later starts reuse.
 //
-// A directory `<name>-<hash>` for each log: the hash is of the features (but their embedding widths and pooling), the
-// label, group and weight columns, the training logs' paths and the log's own. A cache is reused when the log's files
-// have path, size and modification time (to the nanosecond) as they were and, other than the training log's, when its
-// rows were encoded with the statistics now in use. Contents are not hashed: to read a log costs much of what parsing
-// it costs, at every start; make and compiler caches trust the same three. What is stale, damaged or of another format
-// version is rebuilt, in one line on stderr. Several processes may share a directory: each writes beside and renames,
-// the last one wins, and all write the same.
+// A directory `<name>-<hash>` for each log: the hash is of the features (but their embedding widths and pooling), which
+// sequences stand side by side, the label, group and weight columns, the training logs' paths and the log's own. A
+// cache is reused when the log's files have path, size and modification time (to the nanosecond) as they were and,
+// other than the training log's, when its rows were encoded with the statistics now in use. Contents are not hashed: to
+// read a log costs much of what parsing it costs, at every start; make and compiler caches trust the same three. What
+// is stale, damaged or of another format version is rebuilt, in one line on stderr. Several processes may share a
+// directory: each writes beside and renames, the last one wins, and all write the same.
 #ifndef HILOMOE_TOOLS_TRAIN_LOG_CACHE_H_
 #define HILOMOE_TOOLS_TRAIN_LOG_CACHE_H_
 

@@ -40,16 +40,31 @@ size_t WidestInput(const ModelSpec& spec) {
   return widest;
 }
 
-// Floats of a batch row that Forward keeps, and those that Backward adds.
-void CountActivations(const ModelSpec& spec, size_t* forward, size_t* backward) {
-  *forward = spec.input_width() + 3;  // x; logits twice and their gradient
-  *backward = 0;
-  for (const BlockSpec& block : spec.blocks()) {
-    const size_t n = block.stack(), ldz = block.width + n;
-    *forward += ldz + block.width + 3 * n + 1;
-    *backward += ldz + n + 1;
+// Floats of a batch row that Forward keeps, and those that Backward adds; `positions` of a row's history.
+struct Activations {
+  double forward = 0, backward = 0;
+};
+Activations CountActivations(const ModelSpec& spec, double positions) {
+  const double D = static_cast<double>(spec.input_width());
+  Activations floats{.forward = D + 3, .backward = 0};  // x; logits twice and their gradient
+  for (const AttentionSpec& attention : spec.attention()) {
+    const size_t row =
+        attention.query_width + 2 * attention.inner_width() + 2 * attention.heads * attention.history_width;
+    const size_t position = attention.history_width + attention.heads;
+    floats.forward += static_cast<double>(row) + positions * static_cast<double>(position);
+    floats.backward += static_cast<double>(row) + positions * static_cast<double>(attention.history_width);
   }
-  *backward += 2 * WidestInput(spec);  // gradients of block inputs, in turn
+  for (const BlockSpec& block : spec.blocks()) {
+    const size_t n = block.stack(), ldz = block.stacked_rows();
+    const bool keeps_normalised = block.activation == v1::Block::SILU || block.activation == v1::Block::DICE;
+    floats.forward += static_cast<double>(ldz + block.width * (keeps_normalised ? 2 : 1) + 3 * n + 1);
+    floats.backward += static_cast<double>(ldz + n + 1);
+  }
+  // Outputs of the cross layers; gradients of x and of a block's output and input, and what crossing adds.
+  const double cross = static_cast<double>(spec.cross_layers());
+  floats.forward += cross * D;
+  floats.backward += D + 2 * static_cast<double>(WidestInput(spec)) + (cross > 0 ? D : 0);
+  return floats;
 }
 
 size_t VocabularyBytes(const VocabularyIds& ids) {
@@ -87,23 +102,27 @@ MemoryPlan PredictMemory(const ModelSpec& spec, const TensorRegistry& registry,
   plan.program = kProgramBytes + n * (kThreadBytes + packed);
   plan.weights = plan.optimizer = 2 * registry.size() * sizeof(float);
 
-  const size_t pooled_ids = static_cast<size_t>(static_cast<double>(batch_rows) * PooledIds(train));
+  const double pooled_ids = PooledIds(train);
   plan.gradients = registry.size() * sizeof(float);
-  for (size_t i = 0; i < spec.tables().size(); ++i) {
+  for (size_t i = 0; i < registry.gathered(); ++i) {
     const TensorSpec& table = registry.tensors()[i];
-    size_t ids = 0;  // of a batch, at most
+    double ids = 0;  // of a batch, at most
     for (const FeatureSpec& feature : spec.features()) {
-      if (feature.table == static_cast<int>(i)) ids += feature.is_pooled() ? pooled_ids : batch_rows;
+      const bool reads = i < spec.tables().size() ? feature.table == static_cast<int>(i) : feature.table >= 0;
+      const double own = feature.is_pooled() ? pooled_ids : 1;
+      if (reads) ids = i < spec.tables().size() ? ids + own : std::max(ids, own);  // a linear table has one feature
     }
+    const size_t rows = std::min(table.shape[0], static_cast<size_t>(static_cast<double>(batch_rows) * ids));
     plan.gradients -= table.size * sizeof(float);
     plan.gradients += table.shape[0] * sizeof(int32_t);
     // Vectors that grow take up to twice what they hold.
-    plan.gradients += 2 * std::min(table.shape[0], ids) * (table.shape[1] + 1) * sizeof(float);
+    plan.gradients += 2 * rows * (table.shape[1] + 1) * sizeof(float);
   }
 
-  size_t forward = 0, backward = 0;
-  CountActivations(spec, &forward, &backward);
-  plan.activations = (std::max(batch_rows, evaluation_rows) * forward + batch_rows * backward) * sizeof(float);
+  const Activations floats = CountActivations(spec, pooled_ids);
+  plan.activations = static_cast<size_t>(static_cast<double>(std::max(batch_rows, evaluation_rows)) * floats.forward +
+                                         static_cast<double>(batch_rows) * floats.backward) *
+                     sizeof(float);
   plan.rows = BatchSourceBytes(train, batches) + 2 * LargestBlock(valid);
   plan.evaluation = valid.rows() * kEvaluationRowBytes;
   for (const VocabularyIds& ids : vocabularies) plan.vocabularies += VocabularyBytes(ids);

@@ -103,7 +103,6 @@ class Trainer {
   std::optional<RowCache> valid_;
   BatchSource::Options batch_options_;
   std::unique_ptr<BatchSource> batches_;
-  std::vector<uint32_t> table_rows_;
   std::unique_ptr<TensorRegistry> registry_;
   std::unique_ptr<Parallel> parallel_;
   std::unique_ptr<Network<float>> network_;
@@ -135,8 +134,8 @@ absl::Status Trainer::Prepare() {
   const uint64_t fingerprint = Mix(train.fingerprint()) + valid_->fingerprint();
   // What counting and encoding took in small pieces goes back to the system.
   ::malloc_trim(0);
-  table_rows_ = TableRows(spec_, logs_->statistics().vocabularies);
-  registry_ = std::make_unique<TensorRegistry>(TensorRegistry::ForTraining(spec_, table_rows_));
+  registry_ = std::make_unique<TensorRegistry>(
+      TensorRegistry::ForTraining(spec_, TableRows(spec_, logs_->statistics().vocabularies)));
   threads_ = options_.threads > 0 ? options_.threads : UsableCpuCount();
   if (options_.resume) {
     HILOMOE_ASSIGN_OR_RETURN(SavedRun saved, ReadTrainState(ResumePath(), config_));

@@ -210,11 +210,27 @@ TEST_F(LogCacheTest, OnlyWhatRowsDependOnMakesAnotherCache) {
   const ModelSpec longer = SpecFromText(text + "network {}");
   ASSERT_TRUE(LogCache::Open(longer, Options()).ok());
   EXPECT_EQ(caches(), 3u);
+  // Side by side, sequences keep their empty positions: other rows.
+  const std::string sequences = text + R"(
+    features { id: 20 name: "seen" kind: SEQUENCE scope: CONTEXT id_type: STRING embedding_width: 2 max_length: 6 }
+    features { id: 21 name: "item2" kind: CATEGORICAL scope: CANDIDATE id_type: INT64 embedding_width: 2 })";
+  WriteBytes(train_,
+             "label,request,w,user,item,history,tags,price,age,days,hash,seen,item2\n"
+             "1,1,1,u,1,1^2,t,1,1,1,1,a^b,1\n0,1,1,u,1,,t,1,1,1,1,a^^b,1\n");
+  const LogCache::Options options = Options();
+  ASSERT_TRUE(LogCache::Open(SpecFromText(sequences + "network {}"), options).ok());
+  EXPECT_EQ(caches(), 4u);
+  const ModelSpec aligned =
+      SpecFromText(sequences + "network { attention { query: 'item' history: 'history' history: 'seen' } }");
+  const absl::StatusOr<LogCache> side_by_side = LogCache::Open(aligned, options);
+  ASSERT_TRUE(side_by_side.ok()) << side_by_side.status();
+  EXPECT_EQ(caches(), 5u);
+  WriteBytes(train_, RandomLog(3000, 1));
   LogCache::Options unweighted = Options();
   unweighted.columns.weight.clear();
   const absl::StatusOr<LogCache> cache = LogCache::Open(spec_, unweighted);
   ASSERT_TRUE(cache.ok());
-  EXPECT_EQ(caches(), 4u);
+  EXPECT_EQ(caches(), 6u);
   EXPECT_FALSE(cache->training_rows().columns().weights);
 }
 

@@ -56,7 +56,7 @@ absl::Status SetSources(const std::vector<std::string>& logs, v1::RowCacheIndex*
   index->clear_sources();
   for (const std::string& log : logs) {
     struct stat info;
-    if (::stat(log.c_str(), &info) != 0) return SystemError(errno, "cannot open", log);
+    if (::stat(log.c_str(), &info) != 0) return absl::ErrnoToStatus(errno, log + ": cannot open");
     if (!S_ISREG(info.st_mode)) {
       return absl::InvalidArgumentError(
           absl::StrCat("'", log, "' is not a regular file; logs are read more than once in training"));

@@ -90,7 +90,7 @@ std::string MemoryPlan::Text() const {
                       mib(evaluation), ", vocabularies ", mib(vocabularies), ", program ", mib(program));
 }
 
-MemoryPlan PredictMemory(const ModelSpec& spec, const TensorRegistry& registry,
+MemoryPlan PredictMemory(const ModelSpec& spec, const TensorRegistry& registry, size_t optimizer_floats,
                          const std::vector<VocabularyIds>& vocabularies, const RowCache& train, const RowCache& valid,
                          const BatchSource::Options& batches, int threads) {
   const size_t batch_rows = std::min(batches.batch_rows, train.rows());
@@ -100,7 +100,8 @@ MemoryPlan PredictMemory(const ModelSpec& spec, const TensorRegistry& registry,
   const size_t packed = std::min(std::max(batch_rows, evaluation_rows) / n + 1, kPackedRows) *
                         std::min(WidestInput(spec), kPackedColumns) * sizeof(float);
   plan.program = kProgramBytes + n * (kThreadBytes + packed);
-  plan.weights = plan.optimizer = 2 * registry.size() * sizeof(float);
+  plan.weights = 2 * registry.size() * sizeof(float);
+  plan.optimizer = optimizer_floats * sizeof(float);
 
   const double pooled_ids = PooledIds(train);
   plan.gradients = registry.size() * sizeof(float);

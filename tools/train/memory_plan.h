@@ -34,7 +34,7 @@ struct MemoryPlan {
   std::string Text() const;
 };
 
-MemoryPlan PredictMemory(const ModelSpec& spec, const TensorRegistry& registry,
+MemoryPlan PredictMemory(const ModelSpec& spec, const TensorRegistry& registry, size_t optimizer_floats,
                          const std::vector<VocabularyIds>& vocabularies, const RowCache& train, const RowCache& valid,
                          const BatchSource::Options& batches, int threads);
 

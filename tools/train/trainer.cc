@@ -175,8 +175,8 @@ absl::Status Trainer::Prepare() {
   const double positives = static_cast<double>(train.index().positives());
   std::fprintf(stderr, "%zu training rows (%.2f %% positive), %zu validation rows, %d threads\n", train.rows(),
                100.0 * positives / static_cast<double>(train.rows()), valid_->rows(), threads_);
-  const MemoryPlan plan =
-      PredictMemory(spec_, *registry_, logs_->statistics().vocabularies, train, *valid_, batch_options_, threads_);
+  const MemoryPlan plan = PredictMemory(spec_, *registry_, adam_->size(), logs_->statistics().vocabularies, train,
+                                        *valid_, batch_options_, threads_);
   std::fprintf(stderr, "memory: about %s; so far %zu MiB\n", plan.Text().c_str(), PeakResidentBytes() >> 20);
   std::fprintf(stderr, "%zu parameters; FLOPs: %s\n", registry_->size(), FlopsText(CountFlops(spec_)).c_str());
   return absl::OkStatus();

@@ -126,6 +126,7 @@ TEST_P(OptimizerTest, RowwiseAdagradKeepsOneNumberARow) {
   config.set_embedding_l2(0.2F);
   config.set_gradient_clip_norm(0);
   Adam adam(config, registry_, parallel_);
+  adam.Reset();
   EXPECT_EQ(adam.m().size(), registry_.size() - kRows * 2);
   EXPECT_EQ(adam.v().size(), registry_.size() - kRows * 2 + kRows);
   const std::vector<float> before = weights_;

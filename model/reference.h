@@ -428,12 +428,13 @@ T ReferenceDiversity(const T* v, size_t K, size_t D) {
   return sum / T(static_cast<double>(std::max<size_t>(1, K * (K - 1))));
 }
 
-// mean BCE + w_lb balance + w_z router z + w_div diversity + (l2 / 2) |embeddings|^2; see the Losses message.
-// `embeddings`: every tensor of TensorGroup::kEmbedding, as one span each.
+// sum_r w_r BCE_r / B + w_lb balance + w_z router z + w_div diversity + (l2 / 2) |embeddings|^2; see the Losses
+// message. `embeddings`: every tensor of TensorGroup::kEmbedding, as one span each. sample_weights: w [B], or empty for
+// all 1.
 template <typename T>
 T ReferenceLoss(const ModelSpec& spec, const ModelTensors<const T>& tensors, const ReferenceOutput<T>& output,
                 absl::Span<const float> labels, const std::vector<absl::Span<const T>>& embeddings,
-                const LossWeights& weights) {
+                const LossWeights& weights, absl::Span<const float> sample_weights = {}) {
   using std::exp;
   using std::log;
   const size_t B = labels.size();
@@ -442,7 +443,8 @@ T ReferenceLoss(const ModelSpec& spec, const ModelTensors<const T>& tensors, con
     const T z = output.logits[r];
     const bool positive = RealPart(z) > 0;  // log(1 + e^z) without overflow
     const T softplus = positive ? z + log(T(1.0) + exp(-z)) : log(T(1.0) + exp(z));
-    loss += (softplus - T(labels[r]) * z) / T(static_cast<double>(B));
+    const T w(sample_weights.empty() ? 1.0 : static_cast<double>(sample_weights[r]));
+    loss += w * (softplus - T(labels[r]) * z) / T(static_cast<double>(B));
   }
   for (size_t b = 0; b < spec.blocks().size(); ++b) {
     const BlockSpec& block = spec.blocks()[b];

@@ -88,7 +88,8 @@ refused 1 "no regular file" "$BIN/hilomoe-convert" --checkpoint="$WORK/dense/che
 mkdir -p "$WORK/full"
 if mount -t tmpfs -o size=64k none "$WORK/full" 2>/dev/null; then
   refused 1 "[Nn]o space" "$BIN/hilomoe-convert" --checkpoint="$WORK/dense/checkpoint" --output="$WORK/full/m/1/model.hilomoe"
-  refused 1 "[Nn]o space" "$BIN/hilomoe-train" train --config="$WORK/dense.textproto" --data_dir="$WORK/log" --output="$WORK/full/run"
+  refused 1 "rows.bin': [Nn]o space" "$BIN/hilomoe-train" train --config="$WORK/dense.textproto" --data_dir="$WORK/log" --output="$WORK/full/run"
+  refused 1 "checkpoint.*[Nn]o space" "$BIN/hilomoe-train" train --config="$WORK/dense.textproto" --data_dir="$WORK/log" --output="$WORK/full/run" --cache_dir="$WORK/cache"
   refused 1 "[Nn]o space" "$BIN/hilomoe-train" generate --directory="$WORK/full/log" --rows=100000
   [ -z "$(find "$WORK/full" -type f)" ] || fail "left behind on a full disk: $(find "$WORK/full" -type f)"
   pass "a full disk leaves nothing half-written"

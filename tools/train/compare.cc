@@ -143,9 +143,9 @@ std::optional<ChildJob> Comparison::NextTraining() {
                  "--config=" + found->Path("config.textproto"),
                  "--data_dir=" + options_.data_dir,
                  "--output=" + found->directory,
+                 "--cache_dir=" + (options_.cache_dir.empty() ? options_.output_dir + "/cache" : options_.cache_dir),
                  absl::StrCat("--threads=", options_.run_threads),
                  absl::StrCat("--save_every_s=", options_.save_every_s)};
-  // What trainings share, as a cache directory, belongs here.
   if (resume) job.command.push_back("--resume");
   return job;
 }

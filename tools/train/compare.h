@@ -13,6 +13,7 @@ struct CompareOptions {
   std::string program;         // hilomoe-train itself, which is run for every training
   std::string data_dir = ".";  // of the configs' logs
   std::string output_dir;
+  std::string cache_dir;      // the trainings' encoded logs; empty: output_dir/cache
   int jobs = 0;               // trainings at once; 0: as many as this process may use CPUs, by run_threads
   int run_threads = 1;        // of each
   double save_every_s = 60;   // how much work of a run a kill may cost

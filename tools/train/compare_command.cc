@@ -24,6 +24,7 @@ Command CompareCommand() {
         options.program = "/proc/self/exe";
         options.data_dir = absl::GetFlag(FLAGS_data_dir);
         options.output_dir = absl::GetFlag(FLAGS_output);
+        options.cache_dir = absl::GetFlag(FLAGS_cache_dir);
         options.save_every_s = absl::GetFlag(FLAGS_save_every_s);
         options.jobs = absl::GetFlag(FLAGS_jobs);
         options.run_threads = absl::GetFlag(FLAGS_run_threads);

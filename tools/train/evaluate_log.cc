@@ -14,8 +14,8 @@
 #include "runtime/cpu_count.h"
 #include "tools/common/metrics_json.h"
 #include "tools/common/progress_bar.h"
-#include "tools/train/dataset.h"
 #include "tools/train/evaluation.h"
+#include "tools/train/log_encoder.h"
 #include "tools/train/network.h"
 
 namespace hilomoe {
@@ -44,12 +44,14 @@ absl::Status EvaluateLog(const EvaluateOptions& options) {
   HILOMOE_ASSIGN_OR_RETURN(const ModelSpec spec, ModelSpec::Create(checkpoint.config.model()));
   const TensorRegistry registry = TensorRegistry::ForTraining(spec, checkpoint.TableRows(spec));
   const auto tensors = registry.Bind<const float>(spec, checkpoint.weights.data());
-  const TrainingEncoder encoder(spec, checkpoint.vocabularies, tensors.features);
+  const LogEncoder encoder(spec, checkpoint.vocabularies, tensors.features);
   Parallel parallel(options.threads > 0 ? options.threads : UsableCpuCount());
   Network<float> network(spec, registry, parallel);
 
   const v1::Data& data = checkpoint.config.data();
-  HILOMOE_ASSIGN_OR_RETURN(LogChunks log, LogChunks::Open(options.logs, spec, {data.label(), data.group_by(), false}));
+  HILOMOE_ASSIGN_OR_RETURN(
+      LogChunks log,
+      LogChunks::Open(options.logs, spec, {.label = data.label(), .group_by = data.group_by(), .all_columns = false}));
   std::optional<AtomicFile> output;
   const bool tensors_file = absl::EndsWith(options.output, ".safetensors");
   if (!options.output.empty() && !tensors_file) {
@@ -67,7 +69,7 @@ absl::Status EvaluateLog(const EvaluateOptions& options) {
   while (true) {
     HILOMOE_ASSIGN_OR_RETURN(const bool more, log.Next(kChunkRows, &chunk));
     if (!more) break;
-    HILOMOE_RETURN_IF_ERROR(EncodeChunk(chunk, encoder.encoder(), &batch));
+    HILOMOE_RETURN_IF_ERROR(encoder.Encode(chunk, &batch));
     logits.resize(chunk.rows);
     gaps.resize(chunk.rows);
     network.Forward(tensors, batch, {}, absl::MakeSpan(logits), gaps.data());

@@ -10,30 +10,38 @@
 #include "model/status_macros.h"
 
 namespace hilomoe {
+
+float Sigmoid(float logit) { return static_cast<float>(1 / (1 + std::exp(-static_cast<double>(logit)))); }
+
 namespace {
 
-constexpr size_t kBatchRows = 4096;
-
 absl::StatusOr<Evaluation> EvaluateRows(const ModelSpec& spec, const ModelTensors<const float>& tensors,
-                                        const Dataset& dataset, const ForwardMode& mode, Network<float>& network) {
+                                        const RowCache& rows, const ForwardMode& mode, Network<float>& network) {
   const bool experts = mode.routing_sums;
   std::vector<RoutingSums> sums(spec.blocks().size());
   for (size_t b = 0; b < sums.size(); ++b) sums[b].Reset(spec.blocks()[b]);
-  std::vector<float> probabilities(dataset.size()), labels;
-  EncodedBatch batch;
-  for (size_t begin = 0; begin < dataset.size(); begin += kBatchRows) {
-    const size_t end = std::min(dataset.size(), begin + kBatchRows);
-    SelectRange(dataset, begin, end, &batch, &labels);
-    network.Forward(tensors, batch, mode, absl::MakeSpan(probabilities).subspan(begin, end - begin));
+  Evaluation out;
+  auto& [probabilities, labels, groups] = out.rows;
+  probabilities.reserve(rows.rows());
+  labels.reserve(rows.rows());
+  if (rows.columns().groups) groups.reserve(rows.rows());
+  RowReader reader(rows, kEvaluationRows);
+  LabelledRows batch;
+  std::vector<float> logits;
+  while (true) {
+    HILOMOE_ASSIGN_OR_RETURN(const bool more, reader.Next(&batch));
+    if (!more) break;
+    logits.resize(batch.size());
+    network.Forward(tensors, batch.encoded, mode, absl::MakeSpan(logits));
     for (size_t b = 0; b < sums.size() && experts; ++b) {
       if (spec.blocks()[b].layers > 0) sums[b].Add(network.blocks()[b]->routing_sums());
     }
+    for (const float logit : logits) probabilities.push_back(Sigmoid(logit));
+    labels.insert(labels.end(), batch.labels.begin(), batch.labels.end());
+    groups.insert(groups.end(), batch.groups.begin(), batch.groups.end());
   }
-  for (float& p : probabilities) p = Sigmoid(p);
-  std::vector<uint8_t> positive(dataset.labels.begin(), dataset.labels.end());
-  Evaluation out;
-  HILOMOE_ASSIGN_OR_RETURN(out.metrics, ComputeMetrics(probabilities, positive, dataset.groups));
-  const double rows = static_cast<double>(dataset.size());
+  HILOMOE_ASSIGN_OR_RETURN(out.metrics, ComputeMetrics(probabilities, labels, groups));
+  const double n = static_cast<double>(rows.rows());
   for (size_t b = 0; b < sums.size() && experts; ++b) {
     const BlockSpec& block = spec.blocks()[b];
     if (block.layers == 0) continue;
@@ -42,30 +50,27 @@ absl::StatusOr<Evaluation> EvaluateRows(const ModelSpec& spec, const ModelTensor
     for (size_t l = 0; l < block.layers; ++l) {
       auto* layer = to.add_layers();
       for (size_t i = 0; i < block.experts; ++i) {
-        layer->add_expert(static_cast<float>(sums[b].score[l * block.experts + i] / rows));
+        layer->add_expert(static_cast<float>(sums[b].score[l * block.experts + i] / n));
       }
       const double most = std::log(static_cast<double>(block.experts));
-      layer->set_entropy(most > 0 ? static_cast<float>(sums[b].entropy[l] / rows / most) : 1.0F);
+      layer->set_entropy(most > 0 ? static_cast<float>(sums[b].entropy[l] / n / most) : 1.0F);
     }
   }
-  out.probabilities = std::move(probabilities);
   return out;
 }
 
 }  // namespace
 
-float Sigmoid(float logit) { return static_cast<float>(1 / (1 + std::exp(-static_cast<double>(logit)))); }
 
 absl::StatusOr<Evaluation> Evaluate(const ModelSpec& spec, const ModelTensors<const float>& tensors,
-                                    const Dataset& dataset, bool experts, Network<float>& network) {
-  return EvaluateRows(spec, tensors, dataset, {.experts = experts, .routing_sums = experts}, network);
+                                    const RowCache& rows, bool experts, Network<float>& network) {
+  return EvaluateRows(spec, tensors, rows, {.experts = experts, .routing_sums = experts}, network);
 }
 
 absl::StatusOr<Evaluation> EvaluateWithFixedScores(const ModelSpec& spec, const ModelTensors<const float>& tensors,
-                                                   const Dataset& dataset,
-                                                   const std::vector<std::vector<double>>& scores,
+                                                   const RowCache& rows, const std::vector<std::vector<double>>& scores,
                                                    Network<float>& network) {
-  return EvaluateRows(spec, tensors, dataset, {.fixed_scores = &scores}, network);
+  return EvaluateRows(spec, tensors, rows, {.fixed_scores = &scores}, network);
 }
 
 std::vector<std::vector<double>> MeanScores(const ModelSpec& spec, const Evaluation& evaluation) {

@@ -2,6 +2,7 @@
 #ifndef HILOMOE_TOOLS_TRAIN_EVALUATION_H_
 #define HILOMOE_TOOLS_TRAIN_EVALUATION_H_
 
+#include <cstddef>
 #include <string>
 #include <vector>
 
@@ -11,26 +12,34 @@
 #include "model/model_spec.h"
 #include "model/tensor_registry.h"
 #include "tools/common/metrics.h"
-#include "tools/train/dataset.h"
 #include "tools/train/network.h"
+#include "tools/train/row_cache.h"
 
 namespace hilomoe {
+
+// Rows that Evaluate scores at a time.
+inline constexpr size_t kEvaluationRows = 4096;
 
 struct Evaluation {
   BinaryMetrics metrics;
   // Mean scores and entropy of every block with experts; empty when experts are off.
   std::vector<v1::ModelFileHeader::BlockUtilisation> utilisation;
-  std::vector<float> probabilities;  // per row
+  struct Rows {
+    std::vector<float> probabilities;
+    std::vector<uint8_t> labels;
+    std::vector<uint64_t> groups;  // empty without group_by
+  };
+  Rows rows;
 };
 
+// Reads the rows block by block; 13 bytes a row are kept for the metrics, which take 16 more while they are computed.
 absl::StatusOr<Evaluation> Evaluate(const ModelSpec& spec, const ModelTensors<const float>& tensors,
-                                    const Dataset& dataset, bool experts, Network<float>& network);
+                                    const RowCache& rows, bool experts, Network<float>& network);
 
 // What the choice of experts per row is worth: the same rows with every row's scores replaced by `scores` (per block
 // [L*K]). The difference to Evaluate with experts is the value of routing.
 absl::StatusOr<Evaluation> EvaluateWithFixedScores(const ModelSpec& spec, const ModelTensors<const float>& tensors,
-                                                   const Dataset& dataset,
-                                                   const std::vector<std::vector<double>>& scores,
+                                                   const RowCache& rows, const std::vector<std::vector<double>>& scores,
                                                    Network<float>& network);
 // The mean scores of an evaluation with experts, per block [L*K]; empty for blocks without experts.
 std::vector<std::vector<double>> MeanScores(const ModelSpec& spec, const Evaluation& evaluation);

@@ -101,12 +101,12 @@ Json RatesJson(const GroupRates& rates) {
   return json;
 }
 
-absl::StatusOr<Json> FixedRoutingJson(const ModelSpec& spec, const Dataset& dataset,
+absl::StatusOr<Json> FixedRoutingJson(const ModelSpec& spec, const RowCache& rows,
                                       const ModelTensors<const float>& tensors, const Evaluation& evaluation,
                                       Network<float>& network) {
   if (evaluation.utilisation.empty()) return Json();
   HILOMOE_ASSIGN_OR_RETURN(const Evaluation fixed,
-                           EvaluateWithFixedScores(spec, tensors, dataset, MeanScores(spec, evaluation), network));
+                           EvaluateWithFixedScores(spec, tensors, rows, MeanScores(spec, evaluation), network));
   std::fprintf(stderr, "  with every row routed alike %s\n", MetricsText(fixed.metrics).c_str());
   if (evaluation.metrics.auc.has_value() && fixed.metrics.auc.has_value()) {
     std::fprintf(stderr, "  routing is worth AUC %+.5f  logloss %+.5f\n", *evaluation.metrics.auc - *fixed.metrics.auc,
@@ -180,23 +180,22 @@ absl::Status Evidence::StageEnded(const Evaluation& kept_evaluation, bool kept, 
   return WriteRunReport(output_dir_, output_dir_ + "/" + kRunReportName);
 }
 
-absl::Status Evidence::Final(const std::string& split, const std::vector<std::string>& paths, const Dataset& dataset,
+absl::Status Evidence::Final(const std::string& split, const std::vector<std::string>& paths, const RowCache& rows,
                              const ModelTensors<const float>& tensors, const Evaluation& evaluation,
                              Network<float>& network) {
-  const std::vector<uint8_t> label(dataset.labels.begin(), dataset.labels.end());
-  const std::vector<float>& probability = evaluation.probabilities;
+  const auto& [probability, label, groups] = evaluation.rows;
   HILOMOE_ASSIGN_OR_RETURN(const std::vector<CalibrationBin> bins,
                            EqualCountBins(probability, label, kCalibrationBins));
   HILOMOE_ASSIGN_OR_RETURN(const ScoreHistogram histogram, HistogramOfScores(probability, label, kHistogramBins));
   Json bins_json = Json::array();
   for (const CalibrationBin& bin : bins) bins_json.push_back({bin.rows, bin.mean_probability, bin.mean_label});
-  HILOMOE_ASSIGN_OR_RETURN(Json fixed, FixedRoutingJson(*facts_.spec, dataset, tensors, evaluation, network));
+  HILOMOE_ASSIGN_OR_RETURN(Json fixed, FixedRoutingJson(*facts_.spec, rows, tensors, evaluation, network));
   const auto& names = facts_.config->data().slices();
   HILOMOE_ASSIGN_OR_RETURN(const std::vector<SliceColumn> columns,
                            ReadSliceColumns(paths, {names.begin(), names.end()}));
   Json slices = Json::array();
   for (const SliceColumn& column : columns) {
-    HILOMOE_ASSIGN_OR_RETURN(Json slice, SliceJson(column, probability, label, dataset.groups));
+    HILOMOE_ASSIGN_OR_RETURN(Json slice, SliceJson(column, probability, label, groups));
     slices.push_back(std::move(slice));
   }
   return log_.Append({{"event", "final"},

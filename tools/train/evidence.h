@@ -54,9 +54,9 @@ class Evidence {
   absl::Status Step(const StepFacts& step, TrainState* state);
   absl::Status Evaluated(const Evaluation& evaluation, bool best, const TrainState& state);
   absl::Status StageEnded(const Evaluation& kept_evaluation, bool kept, const TrainState& state);
-  // The split's last evaluation, `dataset` being the rows of `paths` in their order. Evaluates once more with routing
+  // The split's last evaluation, `rows` being the rows of `paths` in their order. Evaluates once more with routing
   // fixed, and prints what routing is worth.
-  absl::Status Final(const std::string& split, const std::vector<std::string>& paths, const Dataset& dataset,
+  absl::Status Final(const std::string& split, const std::vector<std::string>& paths, const RowCache& rows,
                      const ModelTensors<const float>& tensors, const Evaluation& evaluation, Network<float>& network);
   absl::Status Finish(const TrainState& state);
 

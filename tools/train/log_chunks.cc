@@ -28,9 +28,12 @@ absl::Status LogChunks::OpenLog(size_t index) {
     return found.ok() || !needed ? absl::OkStatus() : found.status();
   };
   HILOMOE_RETURN_IF_ERROR(find(options_.label, options_.all_columns, &label_cell_));
-  group_cell_ = -1;
+  group_cell_ = weight_cell_ = -1;
   if (!options_.group_by.empty()) {
     HILOMOE_RETURN_IF_ERROR(find(options_.group_by, options_.all_columns, &group_cell_));
+  }
+  if (!options_.weight.empty()) {
+    HILOMOE_RETURN_IF_ERROR(find(options_.weight, options_.all_columns, &weight_cell_));
   }
   cells_.resize(spec_->features().size());
   for (size_t f = 0; f < cells_.size(); ++f) {
@@ -51,6 +54,14 @@ absl::Status LogChunks::AppendRow(LogReader::Row row, LogChunk* chunk) const {
     const std::string_view group = row[static_cast<size_t>(group_cell_)];
     chunk->groups.push_back(XXH3_64bits(group.data(), group.size()));
   }
+  if (weight_cell_ >= 0) {
+    const std::string_view cell = row[static_cast<size_t>(weight_cell_)];
+    const std::optional<float> weight = ParseFloat(cell);
+    if (!weight.has_value() || *weight < 0) {
+      return CellError(*reader_, options_.weight, cell, "is not a weight; a finite number >= 0 is");
+    }
+    chunk->weights.push_back(*weight);
+  }
   for (size_t f = 0; f < cells_.size(); ++f) {
     if (cells_[f] < 0) continue;
     HILOMOE_RETURN_IF_ERROR(AppendCell(spec_->features()[f], *reader_, row[static_cast<size_t>(cells_[f])], chunk->rows,
@@ -67,6 +78,7 @@ absl::StatusOr<bool> LogChunks::Next(size_t max_rows, LogChunk* chunk) {
     chunk->rows = 0;
     chunk->labels.clear();
     chunk->groups.clear();
+    chunk->weights.clear();
     for (int f = 0; f < n; ++f) {
       ClearValues(chunk->columns.Mutable(f));
       const size_t i = static_cast<size_t>(f);
@@ -83,6 +95,8 @@ absl::StatusOr<bool> LogChunks::Next(size_t max_rows, LogChunk* chunk) {
     HILOMOE_RETURN_IF_ERROR(OpenLog(index_ + 1));
   }
 }
+
+std::string LogChunks::place() const { return absl::StrCat(reader_->path(), ":", reader_->line()); }
 
 double LogChunks::fraction() const {
   const int64_t total = reader_->total_bytes();

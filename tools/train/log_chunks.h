@@ -23,12 +23,14 @@ struct LogChunk {
   google::protobuf::RepeatedPtrField<v1::Column> columns;
   std::vector<float> labels;     // empty when the log has no label column
   std::vector<uint64_t> groups;  // a hash of the group's cell; empty without group_by
+  std::vector<float> weights;    // finite, >= 0; empty without a weight column
 };
 
 struct LogChunksOptions {
   std::string label;
-  std::string group_by;     // empty: no groups
-  bool all_columns = true;  // every feature and the label must be there; else only required features
+  std::string group_by = {};  // empty: no groups
+  std::string weight = {};    // empty: no weights
+  bool all_columns = true;    // all of these and every feature must be there; else only required features
 };
 
 // Reads several logs one after another. One thread.
@@ -39,9 +41,11 @@ class LogChunks {
                                         const LogChunksOptions& options);
 
   // Up to max_rows rows; false at the end. Rows of two logs never share a chunk. Errors name path, line and column:
-  // a label other than 0 or 1, a cell that is not of its feature's type.
+  // a label other than 0 or 1, a weight that is none, a cell that is not of its feature's type.
   absl::StatusOr<bool> Next(size_t max_rows, LogChunk* chunk);
 
+  // "path:line" of the latest row.
+  std::string place() const;
   // Of all logs, by their sizes; 0 where unknown.
   double fraction() const;
 
@@ -59,6 +63,7 @@ class LogChunks {
   std::vector<int> cells_;  // per feature: its column, -1 when absent
   int label_cell_ = -1;
   int group_cell_ = -1;
+  int weight_cell_ = -1;
 };
 
 }  // namespace hilomoe

@@ -149,15 +149,16 @@ bool Network<T>::NeedsInput(const BackwardMode& mode) const {
 
 template <typename T>
 typename Network<T>::Loss Network<T>::Backward(const ModelTensors<const T>& tensors, const EncodedBatch& batch,
-                                               absl::Span<const float> labels, const BackwardMode& mode,
-                                               const ModelTensors<T>& gradients) {
+                                               absl::Span<const float> labels, absl::Span<const float> sample_weights,
+                                               const BackwardMode& mode, const ModelTensors<T>& gradients) {
   const size_t B = batch.candidate_rows;
   Loss loss;
   dlogits_.resize(B);
   for (size_t r = 0; r < B; ++r) {
     const double z = logits_[r];
-    loss.bce += (std::max(z, 0.0) + std::log1p(std::exp(-std::fabs(z))) - labels[r] * z) / static_cast<double>(B);
-    dlogits_[r] = static_cast<T>((1 / (1 + std::exp(-z)) - labels[r]) / static_cast<double>(B));
+    const double w = sample_weights.empty() ? 1 : sample_weights[r];
+    loss.bce += w * (std::max(z, 0.0) + std::log1p(std::exp(-std::fabs(z))) - labels[r] * z) / static_cast<double>(B);
+    dlogits_[r] = static_cast<T>(w * (1 / (1 + std::exp(-z)) - labels[r]) / static_cast<double>(B));
   }
   for (size_t b = 0; b < blocks_.size(); ++b) loss.routing += blocks_[b]->RoutingLoss(tensors.blocks[b], mode.losses);
   if (mode.head) {

@@ -54,13 +54,14 @@ class Network {
   void Forward(const ModelTensors<const T>& tensors, const EncodedBatch& batch, const ForwardMode& mode,
                absl::Span<T> logits, T* gap = nullptr);
   // After a Forward. Adds to `gradients` (the tables' go to embedding().table_gradients()) and returns the loss:
-  // mean BCE, and beside it the routing losses, weighted.
+  // sum_r w_r BCE_r / B, and beside it the routing losses, weighted. sample_weights: w [B], or empty for all 1; the
+  // divisor stays B, so that a row of weight 2 counts as if it stood twice among B rows.
   struct Loss {
     double bce = 0;
     double routing = 0;
   };
   Loss Backward(const ModelTensors<const T>& tensors, const EncodedBatch& batch, absl::Span<const float> labels,
-                const BackwardMode& mode, const ModelTensors<T>& gradients);
+                absl::Span<const float> sample_weights, const BackwardMode& mode, const ModelTensors<T>& gradients);
   // Batch norm's running statistics, after a Forward with batch_statistics.
   void UpdateStatistics(const ModelTensors<T>& tensors) const;
 

@@ -1,28 +1,23 @@
 #include "tools/train/optimizer.h"
 
-#include <algorithm>
 #include <cmath>
 
 namespace hilomoe {
 
 Adam::Adam(const v1::Optimizer& config, const TensorRegistry& registry, Parallel& parallel)
     : config_(config), registry_(registry), parallel_(parallel) {
-  size_t m = 0, v = 0;
   for (size_t i = 0; i < registry.tensors().size(); ++i) {
     const TensorSpec& tensor = registry.tensors()[i];
-    m_offset_.push_back(m);
-    v_offset_.push_back(v);
-    m += rowwise(i) ? 0 : tensor.size;
-    v += rowwise(i) ? tensor.shape[0] : tensor.size;
+    m_offset_.push_back(m_size_);
+    v_offset_.push_back(v_size_);
+    m_size_ += rowwise(i) ? 0 : tensor.size;
+    v_size_ += rowwise(i) ? tensor.shape[0] : tensor.size;
   }
-  m_.resize(m);
-  v_.resize(v);
-  Reset();
 }
 
 void Adam::Reset() {
-  std::fill(m_.begin(), m_.end(), 0.0F);
-  std::fill(v_.begin(), v_.end(), 0.0F);
+  m_.assign(m_size_, 0);
+  v_.assign(v_size_, 0);
   steps_ = 0;
 }
 

@@ -28,7 +28,7 @@ class Adam {
  public:
   Adam(const v1::Optimizer& config, const TensorRegistry& registry, Parallel& parallel);
 
-  // A new start: m = v = 0, t = 0.
+  // A new start: m = v = 0, t = 0. Due before the first step, unless m and v are set to what a saved run had.
   void Reset();
   // One step. weights, gradients: arenas of the registry; the places of the gathered() tensors in
   // `gradients` are not read (their gradients are `tables`). Returns the norm of the gradient before clipping; nothing
@@ -37,6 +37,8 @@ class Adam {
   double Step(const GroupRates& rates, double schedule, const float* gradients,
               std::vector<TableGradient<float>>& tables, float* weights);
 
+  // Floats of m and v.
+  size_t size() const { return m_size_ + v_size_; }
   // What a resumed run needs.
   std::vector<float>& m() { return m_; }
   std::vector<float>& v() { return v_; }
@@ -54,6 +56,7 @@ class Adam {
   const TensorRegistry& registry_;
   Parallel& parallel_;
   std::vector<size_t> m_offset_, v_offset_;  // per tensor
+  size_t m_size_ = 0, v_size_ = 0;
   std::vector<float> m_, v_;
   uint64_t steps_ = 0;
 };

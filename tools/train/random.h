@@ -44,12 +44,9 @@ class Random {
   uint64_t counter_ = 0;
 };
 
-// A random order of 0 .. n-1 (Fisher and Yates).
-inline std::vector<uint32_t> RandomOrder(size_t n, Random random) {
-  std::vector<uint32_t> order(n);
-  for (size_t i = 0; i < n; ++i) order[i] = static_cast<uint32_t>(i);
-  for (size_t i = n; i > 1; --i) std::swap(order[i - 1], order[random.Below(i)]);
-  return order;
+// A random order (Fisher and Yates).
+inline void Shuffle(Random random, std::vector<uint32_t>* order) {
+  for (size_t i = order->size(); i > 1; --i) std::swap((*order)[i - 1], (*order)[random.Below(i)]);
 }
 
 // Which outputs of a block a training step drops; what is kept is scaled by 1 / (1 - rate). Decided per element by a

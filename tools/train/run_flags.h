@@ -9,6 +9,7 @@
 
 ABSL_DECLARE_FLAG(std::string, data_dir);
 ABSL_DECLARE_FLAG(std::string, output);
+ABSL_DECLARE_FLAG(std::string, cache_dir);
 ABSL_DECLARE_FLAG(double, save_every_s);
 
 namespace hilomoe {

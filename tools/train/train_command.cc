@@ -1,3 +1,4 @@
+#include <malloc.h>
 #include <signal.h>
 #include <time.h>
 
@@ -55,6 +56,7 @@ Command TrainCommand() {
             options.config_path = absl::GetFlag(FLAGS_config);
             options.data_dir = absl::GetFlag(FLAGS_data_dir);
             options.output_dir = absl::GetFlag(FLAGS_output);
+            options.cache_dir = absl::GetFlag(FLAGS_cache_dir);
             options.resume = absl::GetFlag(FLAGS_resume);
             options.threads = absl::GetFlag(FLAGS_threads);
             options.seed = absl::GetFlag(FLAGS_seed);
@@ -65,7 +67,11 @@ Command TrainCommand() {
             if (options.threads < 0 || options.threads > 1024) {
               return absl::InvalidArgumentError(absl::StrCat("--threads: ", options.threads, " is out of range"));
             }
-            return [options](std::FILE*) { return Train(options); };
+            return [options](std::FILE*) {
+              // Else malloc raises the bound whenever a large block is freed, and keeps such blocks for itself.
+              ::mallopt(M_MMAP_THRESHOLD, 1 << 20);
+              return Train(options);
+            };
           }};
 }
 

@@ -1,6 +1,8 @@
 #include "tools/train/train_state.h"
 
+#include <array>
 #include <bit>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "model/file_io.h"
@@ -37,6 +39,18 @@ ProgressSums IntervalFromJson(const Json& json) {
           .seconds = FromBits(json.at("seconds_bits"))};
 }
 
+// Each in a file of its own, so that reading takes one of them twice, not all.
+template <typename State>
+auto Arrays(State& state) {
+  return std::array{std::pair(std::string("weights"), &state.weights),
+                    std::pair(std::string("best_weights"), &state.best_weights), std::pair(std::string("m"), &state.m),
+                    std::pair(std::string("v"), &state.v)};
+}
+
+std::string ArrayPath(const std::string& directory, const std::string& name) {
+  return absl::StrCat(directory, "/", name, ".safetensors");
+}
+
 }  // namespace
 
 absl::Status WriteTrainState(const std::string& directory, const v1::TrainingConfig& config, int threads,
@@ -47,6 +61,7 @@ absl::Status WriteTrainState(const std::string& directory, const v1::TrainingCon
                      {"epoch", state.epoch},
                      {"batch", state.batch},
                      {"total_steps", state.total_steps},
+                     {"data_fingerprint", state.data_fingerprint},
                      {"started", state.started},
                      {"optimizer_steps", state.optimizer_steps},
                      {"evaluations_without_improvement", state.evaluations_without_improvement},
@@ -60,12 +75,10 @@ absl::Status WriteTrainState(const std::string& directory, const v1::TrainingCon
                      {"seconds_bits", Bits(state.seconds)},
                      {"config", ConfigText(config)}};
   HILOMOE_RETURN_IF_ERROR(WriteFile(staged.staging_path() + "/state.json", json.dump(2) + "\n"));
-  const auto entry = [](std::string name, const std::vector<float>& values) {
-    return MakeEntry(std::move(name), "F32", {values.size()}, absl::MakeConstSpan(values));
-  };
-  HILOMOE_RETURN_IF_ERROR(WriteSafetensors(staged.staging_path() + "/state.safetensors",
-                                           {entry("weights", state.weights), entry("best_weights", state.best_weights),
-                                            entry("m", state.m), entry("v", state.v)}));
+  for (const auto& [name, values] : Arrays(state)) {
+    HILOMOE_RETURN_IF_ERROR(WriteSafetensors(ArrayPath(staged.staging_path(), name),
+                                             {MakeEntry(name, "F32", {values->size()}, absl::MakeConstSpan(*values))}));
+  }
   return staged.Commit();
 }
 
@@ -85,6 +98,7 @@ absl::StatusOr<SavedRun> ReadTrainState(const std::string& directory, const v1::
     state.epoch = json.at("epoch").get<uint64_t>();
     state.batch = json.at("batch").get<uint64_t>();
     state.total_steps = json.at("total_steps").get<uint64_t>();
+    state.data_fingerprint = json.at("data_fingerprint").get<uint64_t>();
     state.started = json.at("started").get<bool>();
     state.optimizer_steps = json.at("optimizer_steps").get<uint64_t>();
     state.evaluations_without_improvement = json.at("evaluations_without_improvement").get<uint64_t>();
@@ -100,11 +114,10 @@ absl::StatusOr<SavedRun> ReadTrainState(const std::string& directory, const v1::
   } catch (const Json::exception& error) {
     return absl::DataLossError(absl::StrCat("'", path, "': ", error.what()));
   }
-  HILOMOE_ASSIGN_OR_RETURN(const Safetensors file, Safetensors::Read(directory + "/state.safetensors"));
-  HILOMOE_ASSIGN_OR_RETURN(state.weights, file.Floats("weights"));
-  HILOMOE_ASSIGN_OR_RETURN(state.best_weights, file.Floats("best_weights"));
-  HILOMOE_ASSIGN_OR_RETURN(state.m, file.Floats("m"));
-  HILOMOE_ASSIGN_OR_RETURN(state.v, file.Floats("v"));
+  for (const auto& [name, values] : Arrays(state)) {
+    HILOMOE_ASSIGN_OR_RETURN(const Safetensors file, Safetensors::Read(ArrayPath(directory, name)));
+    HILOMOE_ASSIGN_OR_RETURN(*values, file.Floats(name));
+  }
   return run;
 }
 

@@ -25,6 +25,7 @@ struct TrainState {
   uint64_t epoch = 0;
   uint64_t batch = 0;
   uint64_t total_steps = 0;  // of all stages; keys the dropout
+  uint64_t data_fingerprint = 0;
   // Of the stage.
   bool started = false;  // its starting metric was measured
   uint64_t optimizer_steps = 0;

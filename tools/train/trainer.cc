@@ -1,10 +1,14 @@
 #include "tools/train/trainer.h"
 
+#include <malloc.h>
+
 #include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <cstdio>
+#include <cstdlib>
 #include <filesystem>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -15,14 +19,17 @@
 #include "model/status_macros.h"
 #include "runtime/cpu_count.h"
 #include "tools/common/progress_bar.h"
-#include "tools/train/dataset.h"
+#include "tools/train/batch_source.h"
 #include "tools/train/evaluation.h"
 #include "tools/train/evidence.h"
 #include "tools/train/initialize.h"
+#include "tools/train/log_cache.h"
+#include "tools/train/memory_plan.h"
 #include "tools/train/network.h"
 #include "tools/train/optimizer.h"
 #include "tools/train/parallel.h"
 #include "tools/train/random.h"
+#include "tools/train/schedule.h"
 #include "tools/train/slices.h"
 #include "tools/train/train_state.h"
 #include "tools/train/training_config.h"
@@ -32,9 +39,22 @@ namespace {
 
 constexpr double kImprovement = 1e-6;
 constexpr size_t kCalibrationRows = 4096;
+constexpr uint64_t kCalibrationStage = 0xCA11B;  // no stage: an order of rows of its own
 
 double NowSeconds() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+absl::Status CheckTrainingRows(const RowCache& train) {
+  if (train.rows() < 2) return absl::InvalidArgumentError("one training row is too few");
+  const size_t positives = train.index().positives();
+  if (positives == 0 || positives == train.rows()) {
+    return absl::InvalidArgumentError(absl::StrCat("every training label is ", positives > 0, "; nothing to learn"));
+  }
+  if (!(train.index().weight_sum() > 0)) {
+    return absl::InvalidArgumentError("every training row has weight 0; nothing to learn");
+  }
+  return absl::OkStatus();
 }
 
 class Trainer {
@@ -68,6 +88,23 @@ class Trainer {
     return registry_->Bind<const float>(spec_, weights.data());
   }
 
+  // While it lives, the head's bias is the one that is evaluated and served: with negatives kept at rate w the trained
+  // logit is too high by -ln w.
+  class ServedBias {
+   public:
+    ServedBias(const Trainer& trainer, std::vector<float>* weights)
+        : bias_(*trainer.registry_->Bind(trainer.spec_, weights->data()).head_bias), trained_(bias_) {
+      bias_ += std::log(trainer.config_.data().negative_keep_rate());
+    }
+    ~ServedBias() { bias_ = trained_; }
+    ServedBias(const ServedBias&) = delete;
+    ServedBias& operator=(const ServedBias&) = delete;
+
+   private:
+    float& bias_;
+    const float trained_;
+  };
+
   absl::Status Prepare();
   absl::Status StartStage();
   absl::Status Step();
@@ -75,20 +112,20 @@ class Trainer {
   absl::Status EndStage();
   absl::Status Save();
   absl::Status WriteBest(const Evaluation& evaluation, const std::map<std::string, double>& more);
+  absl::StatusOr<Evaluation> EvaluateRows(std::vector<float>* weights, const RowCache& rows, bool experts);
   absl::StatusOr<Evaluation> EvaluateFinally(const std::string& split, const std::vector<std::string>& paths,
-                                             const Dataset& dataset);
+                                             const RowCache& rows);
   absl::Status Finish();
 
   const TrainOptions options_;
   const v1::TrainingConfig config_;
   const ModelSpec spec_;
   int threads_ = 1;
-  LogStatistics statistics_;
-  std::vector<uint32_t> table_rows_;
+  std::optional<LogCache> logs_;
+  std::optional<RowCache> valid_;
+  BatchSource::Options batch_options_;
+  std::unique_ptr<BatchSource> batches_;
   std::unique_ptr<TensorRegistry> registry_;
-  std::unique_ptr<TrainingEncoder> encoder_;
-  std::vector<float> encoder_arena_;  // the numeric statistics, at an address that stays
-  Dataset train_, valid_;
   std::unique_ptr<Parallel> parallel_;
   std::unique_ptr<Network<float>> network_;
   std::unique_ptr<Adam> adam_;
@@ -97,55 +134,56 @@ class Trainer {
   Evidence evidence_;
 
   // Of the step under way; kept to reuse memory.
-  std::vector<uint32_t> order_;
-  uint64_t order_key_ = ~uint64_t{0};
-  EncodedBatch batch_;
-  std::vector<float> labels_, logits_, gradients_;
+  std::vector<float> logits_;
+  std::vector<size_t> top_k_;  // per block
+  // An arena of the registry of which only the dense part is ever touched, so that the tables' part takes no memory.
+  std::unique_ptr<float[], decltype(&std::free)> gradients_{nullptr, &std::free};
   std::unique_ptr<ProgressBar> progress_;
 };
 
 absl::Status Trainer::Prepare() {
-  const LogChunksOptions columns{config_.data().label(), config_.data().group_by(), true};
-  const std::vector<std::string> train = InDirectory(options_.data_dir, config_.data().train());
+  const v1::Data& data = config_.data();
+  const LogChunksOptions columns{.label = data.label(), .group_by = data.group_by(), .weight = data.weight()};
   // A missing test log should not be noticed when training is over.
-  for (const std::string& path : InDirectory(options_.data_dir, config_.data().test())) {
-    HILOMOE_RETURN_IF_ERROR(LogChunks::Open({path}, spec_, columns).status());
+  for (const std::string& path : InDirectory(options_.data_dir, data.test())) {
+    HILOMOE_RETURN_IF_ERROR(
+        LogChunks::Open({path}, spec_, {.label = columns.label, .group_by = columns.group_by}).status());
   }
-  for (const auto& logs : {config_.data().valid(), config_.data().test()}) {
-    const auto& slices = config_.data().slices();
-    HILOMOE_RETURN_IF_ERROR(CheckSliceColumns(InDirectory(options_.data_dir, logs), {slices.begin(), slices.end()}));
+  for (const auto& logs : {data.valid(), data.test()}) {
+    HILOMOE_RETURN_IF_ERROR(
+        CheckSliceColumns(InDirectory(options_.data_dir, logs), {data.slices().begin(), data.slices().end()}));
   }
-  HILOMOE_ASSIGN_OR_RETURN(statistics_, MeasureLog(train, spec_, columns));
-  table_rows_ = TableRows(spec_, statistics_.vocabularies);
-  registry_ = std::make_unique<TensorRegistry>(TensorRegistry::ForTraining(spec_, table_rows_));
+  const std::string cache_dir = options_.cache_dir.empty() ? options_.output_dir + "/cache" : options_.cache_dir;
+  HILOMOE_ASSIGN_OR_RETURN(logs_,
+                           LogCache::Open(spec_, {cache_dir, columns, InDirectory(options_.data_dir, data.train())}));
+  HILOMOE_ASSIGN_OR_RETURN(valid_, logs_->Rows("valid", InDirectory(options_.data_dir, data.valid())));
+  const RowCache& train = logs_->training_rows();
+  HILOMOE_RETURN_IF_ERROR(CheckTrainingRows(train));
+  const uint64_t fingerprint = Mix(train.fingerprint()) + valid_->fingerprint();
+  // What counting and encoding took in small pieces goes back to the system.
+  ::malloc_trim(0);
+  registry_ = std::make_unique<TensorRegistry>(
+      TensorRegistry::ForTraining(spec_, TableRows(spec_, logs_->statistics().vocabularies)));
   threads_ = options_.threads > 0 ? options_.threads : UsableCpuCount();
   if (options_.resume) {
     HILOMOE_ASSIGN_OR_RETURN(SavedRun saved, ReadTrainState(ResumePath(), config_));
     state_ = std::move(saved.state);
     threads_ = saved.threads;
-    if (state_.weights.size() != registry_->size()) {
-      return absl::FailedPreconditionError(
-          absl::StrCat("'", ResumePath(), "' was saved with another training log; train without --resume"));
+    if (state_.weights.size() != registry_->size() || state_.data_fingerprint != fingerprint) {
+      return absl::FailedPreconditionError(absl::StrCat(
+          "'", ResumePath(), "' was saved with other training or validation logs; train without --resume"));
     }
   } else {
+    state_.data_fingerprint = fingerprint;
     state_.weights.assign(registry_->size(), 0);
     InitializeWeights(spec_, *registry_, config_.seed(), config_.optimizer().embedding_init_deviation(),
                       state_.weights.data());
     const ModelTensors<float> tensors = registry_->Bind(spec_, state_.weights.data());
+    const LogStatistics& statistics = logs_->statistics();
     for (size_t f = 0; f < spec_.features().size(); ++f) {
-      std::copy(statistics_.standardise[f].begin(), statistics_.standardise[f].end(), tensors.features.standardise[f]);
-      std::copy(statistics_.boundaries[f].begin(), statistics_.boundaries[f].end(), tensors.features.boundaries[f]);
+      std::copy(statistics.standardise[f].begin(), statistics.standardise[f].end(), tensors.features.standardise[f]);
+      std::copy(statistics.boundaries[f].begin(), statistics.boundaries[f].end(), tensors.features.boundaries[f]);
     }
-  }
-  encoder_arena_ = state_.weights;
-  encoder_ = std::make_unique<TrainingEncoder>(spec_, statistics_.vocabularies, Tensors(encoder_arena_).features);
-  HILOMOE_ASSIGN_OR_RETURN(train_, ReadDataset("train", train, spec_, columns, encoder_->encoder()));
-  HILOMOE_ASSIGN_OR_RETURN(valid_, ReadDataset("valid", InDirectory(options_.data_dir, config_.data().valid()), spec_,
-                                               columns, encoder_->encoder()));
-  if (train_.size() < 2) return absl::InvalidArgumentError("one training row is too few");
-  const auto positives = std::count(train_.labels.begin(), train_.labels.end(), 1.0F);
-  if (positives == 0 || positives == static_cast<ptrdiff_t>(train_.size())) {
-    return absl::InvalidArgumentError(absl::StrCat("every training label is ", positives > 0, "; nothing to learn"));
   }
   parallel_ = std::make_unique<Parallel>(threads_);
   network_ = std::make_unique<Network<float>>(spec_, *registry_, *parallel_);
@@ -154,21 +192,28 @@ absl::Status Trainer::Prepare() {
     adam_->m() = std::move(state_.m);
     adam_->v() = std::move(state_.v);
     adam_->steps() = state_.optimizer_steps;
-    HILOMOE_ASSIGN_OR_RETURN(best_evaluation_,
-                             Evaluate(spec_, Tensors(state_.best_weights), valid_, stage().experts(), *network_));
+    HILOMOE_ASSIGN_OR_RETURN(best_evaluation_, EvaluateRows(&state_.best_weights, *valid_, stage().experts()));
   }
-  gradients_.assign(registry_->size(), 0);
-  std::fprintf(stderr, "%zu training rows (%.2f %% positive), %zu validation rows, %d threads\n", train_.size(),
-               100.0 * static_cast<double>(positives) / static_cast<double>(train_.size()), valid_.size(), threads_);
+  gradients_.reset(static_cast<float*>(std::calloc(registry_->size(), sizeof(float))));
+  if (gradients_ == nullptr) return absl::ResourceExhaustedError("no memory for the gradients");
+  batch_options_ = {.seed = config_.seed(),
+                    .batch_rows = config_.batch_size(),
+                    .buffer_bytes = size_t{data.shuffle_buffer_mib()} << 20};
+  const double positives = static_cast<double>(train.index().positives());
+  std::fprintf(stderr, "%zu training rows (%.2f %% positive), %zu validation rows, %d threads\n", train.rows(),
+               100.0 * positives / static_cast<double>(train.rows()), valid_->rows(), threads_);
+  const MemoryPlan plan = PredictMemory(spec_, *registry_, adam_->size(), logs_->statistics().vocabularies, train,
+                                        *valid_, batch_options_, threads_);
+  std::fprintf(stderr, "memory: about %s; so far %zu MiB\n", plan.Text().c_str(), PeakResidentBytes() >> 20);
   std::fprintf(stderr, "%zu parameters; FLOPs: %s\n", registry_->size(), FlopsText(CountFlops(spec_)).c_str());
   return evidence_.Start(options_.output_dir,
                          {.config = &config_,
                           .spec = &spec_,
                           .registry = registry_.get(),
                           .threads = threads_,
-                          .train_rows = train_.size(),
+                          .train_rows = train.rows(),
                           .train_positives = static_cast<size_t>(positives),
-                          .valid_rows = valid_.size()},
+                          .valid_rows = valid_->rows()},
                          options_.resume, state_);
 }
 
@@ -176,11 +221,12 @@ absl::Status Trainer::StartStage() {
   const bool any_calibrated = std::any_of(spec_.blocks().begin(), spec_.blocks().end(),
                                           [](const BlockSpec& block) { return block.layers > 0 && block.calibrated; });
   if (stage().experts() && any_calibrated && !state_.calibrated) {
-    const size_t rows = std::min(train_.size(), kCalibrationRows);
-    std::vector<uint32_t> sample = RandomOrder(train_.size(), Random(config_.seed(), 0xCA11B));
-    sample.resize(rows);
-    SelectRows(train_, sample, &batch_, &labels_);
-    CalibrateRouting(spec_, *registry_, batch_, *network_, state_.weights.data());
+    batches_.reset();  // not two buffers at once
+    BatchSource::Options options = batch_options_;
+    options.batch_rows = kCalibrationRows;
+    BatchSource source(logs_->training_rows(), options);
+    HILOMOE_ASSIGN_OR_RETURN(const LabelledRows* sample, source.Get(kCalibrationStage, 0, 0));
+    CalibrateRouting(spec_, *registry_, sample->encoded, *network_, state_.weights.data());
     state_.calibrated = true;
   }
   adam_->Reset();
@@ -190,9 +236,15 @@ absl::Status Trainer::StartStage() {
   state_.epoch_loss = 0;
   state_.interval = {};
   state_.best_weights = state_.weights;
-  HILOMOE_ASSIGN_OR_RETURN(best_evaluation_,
-                           Evaluate(spec_, Tensors(state_.weights), valid_, stage().experts(), *network_));
+  HILOMOE_ASSIGN_OR_RETURN(best_evaluation_, EvaluateRows(&state_.weights, *valid_, stage().experts()));
   state_.start_metric = state_.best_metric = MonitorValue(config_.monitor(), best_evaluation_.metrics);
+  if (std::isinf(state_.start_metric)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("the validation log gives no ", v1::TrainingConfig::Monitor_Name(config_.monitor()),
+                     config_.monitor() == v1::TrainingConfig::GAUC ? ": no group holds both labels"
+                                                                   : ": all its labels are the same",
+                     "; take another log or monitor: LOGLOSS"));
+  }
   state_.started = true;
   std::fprintf(stderr, "stage %s: starts at valid %s\n", stage().name().c_str(),
                MetricsText(best_evaluation_.metrics).c_str());
@@ -202,23 +254,21 @@ absl::Status Trainer::StartStage() {
 absl::Status Trainer::Step() {
   const double start = NowSeconds();
   const v1::Stage& stage = this->stage();
-  const size_t n = train_.size(), size = config_.batch_size();
-  // A single row left over has no batch statistics.
-  const size_t batches = n % size == 1 && n > 1 ? n / size : (n + size - 1) / size;
-  const size_t count = std::max<size_t>(batches, 1);
-  if (const uint64_t key = state_.stage << 32 | state_.epoch; key != order_key_) {
-    order_ = RandomOrder(n, Random(config_.seed(), 0x0BDE, state_.stage, state_.epoch));
-    order_key_ = key;
-  }
+  const size_t n = logs_->training_rows().rows();
+  if (batches_ == nullptr) batches_ = std::make_unique<BatchSource>(logs_->training_rows(), batch_options_);
+  const auto [first, last] = StageBatches(config_, state_.stage, batches_->batches());
+  const uint64_t count = last - first, batch = first + state_.batch, epochs = config_.one_pass() ? 1 : stage.epochs();
+  // One pass is one order of rows, whatever the stage.
+  HILOMOE_ASSIGN_OR_RETURN(const LabelledRows* rows,
+                           batches_->Get(config_.one_pass() ? 0 : state_.stage, state_.epoch, batch));
   if (progress_ == nullptr) {
     progress_ = std::make_unique<ProgressBar>(ProgressBar::Options{
         .label = absl::StrCat(stage.name(), " epoch ", state_.epoch + 1), .total = static_cast<int64_t>(n)});
   }
-  const size_t begin = state_.batch * size, end = std::min(n, begin + size);
-  SelectRows(train_, absl::MakeConstSpan(order_).subspan(begin, end - begin), &batch_, &labels_);
-  logits_.resize(end - begin);
+  logits_.resize(rows->size());
 
-  const GroupRates rates = StageRates(stage, state_.rate_factor);
+  const double schedule = state_.rate_factor * ScheduleFactor(stage, adam_->steps(), epochs * count);
+  const GroupRates rates = StageRates(stage, schedule);
   const auto trains = [&](TensorGroup group) { return rates[static_cast<size_t>(group)] > 0; };
   const v1::Losses& losses = config_.losses();
   const double ramp =
@@ -230,19 +280,23 @@ absl::Status Trainer::Step() {
                               .losses = {.load_balance = ramp * losses.load_balance(),
                                          .router_z = ramp * losses.router_z(),
                                          .diversity = ramp * losses.diversity()}};
+  top_k_.clear();
+  for (const BlockSpec& block : spec_.blocks()) top_k_.push_back(AnnealedTopK(block, stage, adam_->steps()));
   const ForwardMode forward{.experts = stage.experts(),
                             .batch_statistics = backward.backbone,
                             .routing_sums = stage.experts(),
                             .dropout = true,
                             .dropout_seed = config_.seed(),
-                            .step = state_.total_steps};
+                            .step = state_.total_steps,
+                            .top_k = top_k_};
   const ModelTensors<const float> tensors = Tensors(state_.weights);
   const size_t dense = registry_->tensors()[registry_->gathered()].offset;
-  std::fill(gradients_.begin() + static_cast<ptrdiff_t>(dense), gradients_.end(), 0.0F);
-  network_->Forward(tensors, batch_, forward, absl::MakeSpan(logits_));
-  const auto loss = network_->Backward(tensors, batch_, labels_, backward, registry_->Bind(spec_, gradients_.data()));
+  std::fill(gradients_.get() + dense, gradients_.get() + registry_->size(), 0.0F);
+  network_->Forward(tensors, rows->encoded, forward, absl::MakeSpan(logits_));
+  const auto loss = network_->Backward(tensors, rows->encoded, rows->labels, rows->weights, backward,
+                                       registry_->Bind(spec_, gradients_.get()));
   const double norm =
-      adam_->Step(rates, 1, gradients_.data(), network_->embedding().table_gradients(), state_.weights.data());
+      adam_->Step(rates, schedule, gradients_.get(), network_->embedding().table_gradients(), state_.weights.data());
   if (!std::isfinite(norm) || !std::isfinite(loss.bce)) {
     progress_.reset();
     return absl::AbortedError(absl::StrFormat(
@@ -256,8 +310,8 @@ absl::Status Trainer::Step() {
   ++state_.batch;
   ++state_.total_steps;
   const std::string text = absl::StrFormat("loss %.4f", state_.epoch_loss / static_cast<double>(state_.batch));
-  progress_->Update(static_cast<int64_t>(end), text);
-  HILOMOE_RETURN_IF_ERROR(evidence_.Step({.rows = end - begin,
+  progress_->Update(static_cast<int64_t>(std::min(n, (batch + 1) * config_.batch_size())), text);
+  HILOMOE_RETURN_IF_ERROR(evidence_.Step({.rows = rows->size(),
                                           .loss = loss.bce,
                                           .routing_loss = loss.routing,
                                           .gradient_norm = norm,
@@ -276,14 +330,13 @@ absl::Status Trainer::Step() {
     ++state_.epoch;
     state_.batch = 0;
     state_.epoch_loss = 0;
-    over |= state_.epoch == stage.epochs();
+    over |= state_.epoch == epochs;
   }
   return over ? EndStage() : absl::OkStatus();
 }
 
 absl::Status Trainer::EvaluateStage(bool* over) {
-  HILOMOE_ASSIGN_OR_RETURN(Evaluation evaluation,
-                           Evaluate(spec_, Tensors(state_.weights), valid_, stage().experts(), *network_));
+  HILOMOE_ASSIGN_OR_RETURN(Evaluation evaluation, EvaluateRows(&state_.weights, *valid_, stage().experts()));
   const double metric = MonitorValue(config_.monitor(), evaluation.metrics);
   const bool better = metric > state_.best_metric + kImprovement;
   std::fprintf(stderr, "  valid %s%s\n", MetricsText(evaluation.metrics).c_str(), better ? "  best" : "");
@@ -316,19 +369,21 @@ absl::Status Trainer::EndStage() {
 }
 
 absl::Status Trainer::Save() {
-  state_.m = adam_->m();
-  state_.v = adam_->v();
   state_.optimizer_steps = adam_->steps();
   HILOMOE_RETURN_IF_ERROR(evidence_.Save(&state_));
-  return WriteTrainState(ResumePath(), config_, threads_, state_);
+  // Lent, not copied: they are as large as the model.
+  state_.m.swap(adam_->m());
+  state_.v.swap(adam_->v());
+  const absl::Status status = WriteTrainState(ResumePath(), config_, threads_, state_);
+  state_.m.swap(adam_->m());
+  state_.v.swap(adam_->v());
+  return status;
 }
 
 absl::Status Trainer::WriteBest(const Evaluation& evaluation, const std::map<std::string, double>& more) {
   Checkpoint checkpoint;
   checkpoint.config = config_;
-  checkpoint.vocabularies = statistics_.vocabularies;
-  checkpoint.weights = state_.best_weights;
-  checkpoint.samples = statistics_.samples;
+  checkpoint.samples = logs_->statistics().samples;
   checkpoint.utilisation = evaluation.utilisation;
   checkpoint.metrics = more;
   const auto add = [&](const char* name, const std::optional<double>& value) {
@@ -337,28 +392,44 @@ absl::Status Trainer::WriteBest(const Evaluation& evaluation, const std::map<std
   add("valid.auc", evaluation.metrics.auc);
   add("valid.gauc", evaluation.metrics.grouped.gauc);
   add("valid.logloss", evaluation.metrics.logloss);
-  return WriteCheckpoint(options_.output_dir + "/checkpoint", checkpoint);
+  const ServedBias served(*this, &state_.best_weights);
+  // Lent, not copied: they are as large as the model.
+  checkpoint.vocabularies.swap(logs_->statistics().vocabularies);
+  checkpoint.weights.swap(state_.best_weights);
+  const absl::Status status = WriteCheckpoint(options_.output_dir + "/checkpoint", checkpoint);
+  checkpoint.vocabularies.swap(logs_->statistics().vocabularies);
+  checkpoint.weights.swap(state_.best_weights);
+  return status;
+}
+
+absl::StatusOr<Evaluation> Trainer::EvaluateRows(std::vector<float>* weights, const RowCache& rows, bool experts) {
+  const ServedBias served(*this, weights);
+  HILOMOE_ASSIGN_OR_RETURN(Evaluation evaluation, Evaluate(spec_, Tensors(*weights), rows, experts, *network_));
+  evaluation.rows = {};
+  return evaluation;
 }
 
 absl::StatusOr<Evaluation> Trainer::EvaluateFinally(const std::string& split, const std::vector<std::string>& paths,
-                                                    const Dataset& dataset) {
+                                                    const RowCache& rows) {
   // The checkpoint is the whole model, experts on: what is served.
+  const ServedBias served(*this, &state_.weights);
   const ModelTensors<const float> tensors = Tensors(state_.weights);
-  HILOMOE_ASSIGN_OR_RETURN(Evaluation evaluation, Evaluate(spec_, tensors, dataset, true, *network_));
+  HILOMOE_ASSIGN_OR_RETURN(Evaluation evaluation, Evaluate(spec_, tensors, rows, true, *network_));
   std::fprintf(stderr, "%s %s\n", split.c_str(), MetricsText(evaluation.metrics).c_str());
-  HILOMOE_RETURN_IF_ERROR(evidence_.Final(split, paths, dataset, tensors, evaluation, *network_));
+  HILOMOE_RETURN_IF_ERROR(evidence_.Final(split, paths, rows, tensors, evaluation, *network_));
+  evaluation.rows = {};
   return evaluation;
 }
 
 absl::Status Trainer::Finish() {
+  batches_.reset();
   HILOMOE_ASSIGN_OR_RETURN(const Evaluation valid,
-                           EvaluateFinally("valid", InDirectory(options_.data_dir, config_.data().valid()), valid_));
+                           EvaluateFinally("valid", InDirectory(options_.data_dir, config_.data().valid()), *valid_));
   state_.best_weights = state_.weights;
   std::map<std::string, double> more;
   if (!config_.data().test().empty()) {
-    const LogChunksOptions columns{config_.data().label(), config_.data().group_by(), true};
     const std::vector<std::string> paths = InDirectory(options_.data_dir, config_.data().test());
-    HILOMOE_ASSIGN_OR_RETURN(const Dataset test, ReadDataset("test", paths, spec_, columns, encoder_->encoder()));
+    HILOMOE_ASSIGN_OR_RETURN(const RowCache test, logs_->Rows("test", paths));
     HILOMOE_ASSIGN_OR_RETURN(const Evaluation evaluation, EvaluateFinally("test", paths, test));
     const BinaryMetrics& metrics = evaluation.metrics;
     if (metrics.auc.has_value()) more["test.auc"] = *metrics.auc;
@@ -371,8 +442,8 @@ absl::Status Trainer::Finish() {
   HILOMOE_RETURN_IF_ERROR(evidence_.Finish(state_));
   std::error_code ignored;
   std::filesystem::remove_all(ResumePath(), ignored);
-  std::fprintf(stderr, "checkpoint '%s/checkpoint' after %.0f s; see '%s/report.html'\n", options_.output_dir.c_str(),
-               seconds, options_.output_dir.c_str());
+  std::fprintf(stderr, "checkpoint '%s/checkpoint' after %.0f s, %zu MiB at the peak; see '%s/report.html'\n",
+               options_.output_dir.c_str(), seconds, PeakResidentBytes() >> 20, options_.output_dir.c_str());
   return absl::OkStatus();
 }
 

@@ -16,6 +16,7 @@ struct TrainOptions {
   std::string config_path;
   std::string data_dir = ".";
   std::string output_dir;    // checkpoint/ and resume/ are written here
+  std::string cache_dir;     // encoded logs, see LogCache; empty: output_dir/cache
   bool resume = false;       // continue what output_dir/resume holds
   int threads = 0;           // 0: as many as this process may use; a resumed run keeps its number
   uint64_t seed = 0;         // 0: the config's
@@ -25,11 +26,11 @@ struct TrainOptions {
   std::function<bool()> stop_requested;
 };
 
-// Reads the data, trains, writes output_dir/checkpoint whenever the monitored metric improves and at the end, with the
-// test metrics. Progress and results go to stderr. For a seed and a number of threads the result is the same to the
-// bit, interrupted and resumed or not. Errors: INVALID_ARGUMENT for config and data, naming file, line and field or
-// column; CANCELLED when stopped (the state is saved); ABORTED when the loss is no longer finite (the best checkpoint
-// so far stands).
+// Reads the data (or its cache), trains, writes output_dir/checkpoint whenever the monitored metric improves and at the
+// end, with the test metrics. Progress and results go to stderr. For a seed and a number of threads the result is the
+// same to the bit, interrupted and resumed or not. Errors: INVALID_ARGUMENT for config and data, naming file, line and
+// field or column; CANCELLED when stopped (the state is saved); ABORTED when the loss is no longer finite (the best
+// checkpoint so far stands).
 absl::Status Train(const TrainOptions& options);
 
 }  // namespace hilomoe

@@ -66,7 +66,11 @@ absl::Status CheckTrainingConfig(const v1::TrainingConfig& config) {
   if (config.monitor() == v1::TrainingConfig::GAUC && config.data().group_by().empty()) {
     return FieldError("monitor", "GAUC needs data.group_by");
   }
+  if (!(config.data().negative_keep_rate() > 0 && config.data().negative_keep_rate() <= 1)) {
+    return FieldError("data.negative_keep_rate", "must be in (0, 1]");
+  }
   if (config.batch_size() < 2) return FieldError("batch_size", "must be at least 2: batch norm needs a deviation");
+  if (config.data().shuffle_buffer_mib() == 0) return FieldError("data.shuffle_buffer_mib", "must be at least 1");
   const v1::Optimizer& optimizer = config.optimizer();
   HILOMOE_RETURN_IF_ERROR(CheckNumber("optimizer.beta1", optimizer.beta1(), 0, 0.999999));
   HILOMOE_RETURN_IF_ERROR(CheckNumber("optimizer.beta2", optimizer.beta2(), 0, 0.9999999));

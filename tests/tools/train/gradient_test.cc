@@ -28,6 +28,7 @@ struct Case {
   ForwardMode forward;
   LossWeights losses;
   std::string equal_to = {};  // the reference's network, where it is another one
+  std::vector<float> sample_weights = {};
 };
 
 void PrintTo(const Case& c, std::ostream* out) { *out << c.name; }
@@ -55,7 +56,7 @@ TEST_P(GradientTest, EqualsComplexStep) {
   network.Forward(registry.Bind<const double>(spec, weights.data()), batch, c.forward, absl::MakeSpan(logits),
                   gaps.data());
   for (const double gap : gaps) ASSERT_GT(gap, 1e-6) << "the seed gives a top-k tie; take another one";
-  const auto loss = network.Backward(registry.Bind<const double>(spec, weights.data()), batch, labels,
+  const auto loss = network.Backward(registry.Bind<const double>(spec, weights.data()), batch, labels, c.sample_weights,
                                      {.losses = c.losses}, registry.Bind(spec, gradients.data()));
   for (size_t i = 0; i < registry.gathered(); ++i) {
     const size_t d = registry.tensors()[i].shape[1];
@@ -82,7 +83,7 @@ TEST_P(GradientTest, EqualsComplexStep) {
   const auto bound = registry.Bind<const Complex>(spec, arena.data());
   const auto evaluate = [&] {
     const auto output = ReferenceForward(reference_spec, bound, batch, options);
-    return ReferenceLoss<Complex>(reference_spec, bound, output, labels, {}, c.losses);
+    return ReferenceLoss<Complex>(reference_spec, bound, output, labels, {}, c.losses, c.sample_weights);
   };
   EXPECT_NEAR(loss.bce + loss.routing, evaluate().real(), kBound * 100);
 
@@ -185,6 +186,12 @@ std::vector<Case> Cases() {
                "blocks { width: 6 experts { layers: 2 experts_per_layer: 3 } } cross { } linear: true",
            {.batch_statistics = true, .routing_sums = true},
            kLosses},
+      Case{"sample_weights",
+           "blocks { width: 6 experts { layers: 2 experts_per_layer: 4 top_k: 2 } } blocks { width: 5 }",
+           {.batch_statistics = true, .routing_sums = true},
+           kLosses,
+           "",
+           {1, 0, 2.5, 0.25, 1, 3, 0, 1, 0.5}},
       Case{"dropout",
            "blocks { width: 6 dropout: 0.3 experts { layers: 2 experts_per_layer: 3 } }"
            "blocks { width: 5 dropout: 0.2 activation: IDENTITY experts { layers: 2 experts_per_layer: 3 } }",

@@ -53,6 +53,7 @@ class OptimizerTest : public testing::TestWithParam<int> {
   // Runs `steps` steps with constant gradients, by Adam and by the formula, and compares.
   void ExpectFormula(const v1::Optimizer& config, int steps) {
     Adam adam(config, registry_, parallel_);
+    adam.Reset();
     const bool lazy = config.embedding_update() == v1::Optimizer::LAZY;
     std::vector<double> w(weights_.begin(), weights_.end()), m(w.size()), v(w.size());
     for (int t = 1; t <= steps; ++t) {
@@ -125,6 +126,7 @@ TEST_P(OptimizerTest, RowwiseAdagradKeepsOneNumberARow) {
   config.set_embedding_l2(0.2F);
   config.set_gradient_clip_norm(0);
   Adam adam(config, registry_, parallel_);
+  adam.Reset();
   EXPECT_EQ(adam.m().size(), registry_.size() - kRows * 2);
   EXPECT_EQ(adam.v().size(), registry_.size() - kRows * 2 + kRows);
   const std::vector<float> before = weights_;
@@ -162,6 +164,7 @@ TEST_P(OptimizerTest, FrozenGroupsKeepTheirBits) {
   config.set_embedding_l2(0.1F);
   const std::vector<float> before = weights_;
   Adam adam(config, registry_, parallel_);
+  adam.Reset();
   auto tables = Touched();
   adam.Step(rates_, 1, gradients_.data(), tables, weights_.data());
   for (const TensorSpec& tensor : registry_.tensors()) {
@@ -175,6 +178,7 @@ TEST_P(OptimizerTest, ANormThatIsNotFiniteChangesNothing) {
   gradients_.back() = 1;
   gradients_[registry_.tensors()[2].offset] = NAN;
   Adam adam(v1::Optimizer(), registry_, parallel_);
+  adam.Reset();
   auto tables = Touched();
   EXPECT_FALSE(std::isfinite(adam.Step(rates_, 1, gradients_.data(), tables, weights_.data())));
   EXPECT_EQ(weights_, before);

@@ -1,6 +1,7 @@
 // Whole training runs on a small generated log.
 #include "tools/train/trainer.h"
 
+#include <cmath>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -9,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "model/checkpoint.h"
@@ -186,6 +188,137 @@ TEST_F(TrainerTest, AResumedRunWhoseRecordIsGoneSaysSo) {
   EXPECT_THAT(Read(options.output_dir + "/report.html"), HasSubstr("was lost"));
 }
 
+TEST_F(TrainerTest, AResumedRunEqualsAnUninterruptedOneInSeveralWindows) {
+  GenerateOptions generate;
+  generate.output_dir = Directory() + "/large_log";
+  generate.compression = Compression::kNone;
+  generate.rows = 60'000;
+  GenerateReport report;
+  ASSERT_TRUE(GenerateLog(generate, &report).ok());
+  std::string config = std::string(kModel) + kStages;
+  config.replace(config.find("batch_size: 256"), 15, "batch_size: 2500");
+  config.replace(config.find("group_by:"), 9, "shuffle_buffer_mib: 1 group_by:");
+  TrainOptions whole = Options("whole_windows", config), parts = Options("parts_windows", config);
+  whole.data_dir = parts.data_dir = generate.output_dir;
+  ASSERT_TRUE(Train(whole).ok());
+  absl::Status status = Train(StoppedAfterOneStep(parts));
+  for (int steps = 1; absl::IsCancelled(status) && steps < 1000; ++steps) {
+    parts.resume = true;
+    status = Train(StoppedAfterOneStep(parts));
+  }
+  ASSERT_TRUE(status.ok()) << status;
+  EXPECT_EQ(Read(whole.output_dir + "/checkpoint/weights.safetensors"),
+            Read(parts.output_dir + "/checkpoint/weights.safetensors"));
+}
+
+TEST_F(TrainerTest, ARunStoppedBeforeItsFirstStepResumes) {
+  TrainOptions options = Options("not_begun");
+  options.stop_requested = [] { return true; };
+  ASSERT_TRUE(absl::IsCancelled(Train(options)));
+  options.stop_requested = nullptr;
+  options.resume = true;
+  EXPECT_TRUE(Train(options).ok());
+}
+
+TEST_F(TrainerTest, ResumeRefusesOtherLogs) {
+  std::filesystem::copy_file(Directory() + "/log/valid.csv", Directory() + "/log/other_valid.csv",
+                             std::filesystem::copy_options::overwrite_existing);
+  std::string config = std::string(kModel) + kStages;
+  config.replace(config.find("valid: \"valid.csv\""), 18, "valid: \"other_valid.csv\"");
+  TrainOptions options = Options("other_logs", config);
+  ASSERT_TRUE(absl::IsCancelled(Train(StoppedAfterOneStep(options))));
+  // Of the same model: one row more.
+  std::ofstream(Directory() + "/log/other_valid.csv", std::ios::app) << "1,1,u1,,,,,,1,1,,1,1\n";
+  options.resume = true;
+  const absl::Status status = Train(options);
+  EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition) << status;
+  EXPECT_THAT(std::string(status.message()), HasSubstr("other training or validation logs"));
+}
+
+TEST_F(TrainerTest, ASharedCacheGivesTheSameModel) {
+  TrainOptions first = Options("cached_first"), second = Options("cached_second");
+  first.cache_dir = second.cache_dir = Directory() + "/shared_cache";
+  std::filesystem::remove_all(first.cache_dir);
+  ASSERT_TRUE(Train(first).ok());
+  ASSERT_TRUE(Train(second).ok());
+  EXPECT_EQ(Read(first.output_dir + "/checkpoint/weights.safetensors"),
+            Read(second.output_dir + "/checkpoint/weights.safetensors"));
+  const auto count = std::distance(std::filesystem::directory_iterator(first.cache_dir), {});
+  EXPECT_EQ(count, 3);  // train, valid, test
+  EXPECT_FALSE(std::filesystem::exists(first.output_dir + "/cache"));
+}
+
+TEST_F(TrainerTest, TheTestLogIsNotReadBeforeTheEnd) {
+  TrainOptions options = Options("unread_test");
+  ASSERT_TRUE(absl::IsCancelled(Train(StoppedAfterOneStep(options))));
+  for (const auto& entry : std::filesystem::directory_iterator(options.output_dir + "/cache")) {
+    EXPECT_NE(entry.path().filename().string().substr(0, 4), "test");
+  }
+}
+
+// A log of `rows` rows with these cells behind label, request and weight.
+std::string WeightedLog(size_t rows, const std::function<std::string(size_t)>& weight,
+                        const std::function<std::string(size_t)>& history = nullptr) {
+  std::string log = "label,request_id,w,user_id,hist_items,item_id,price,account_days\n";
+  for (size_t r = 0; r < rows; ++r) {
+    absl::StrAppend(&log, r * r % 7 % 2, ",", r / 5, ",", weight(r), ",u", r % 9, ",", history ? history(r) : "1^2",
+                    ",", r % 11, ",", r % 13, ",5\n");
+  }
+  return log;
+}
+
+TEST_F(TrainerTest, WeightsWeighRows) {
+  const auto train = [](const std::string& name, const std::string& weight_field,
+                        const std::function<std::string(size_t)>& weight) {
+    Write("log/" + name + ".csv", WeightedLog(600, weight));
+    std::string config = std::string(kModel) + kStages;
+    config.replace(config.find("train: \"train.csv\""), 18, weight_field + " train: \"" + name + ".csv\"");
+    const TrainOptions options = Options(name, config);
+    const absl::Status status = Train(options);
+    return status.ok() ? Read(options.output_dir + "/checkpoint/weights.safetensors") : std::string(status.message());
+  };
+  const std::string unweighted = train("w_none", "", [](size_t) { return "1"; });
+  EXPECT_EQ(train("w_one", "weight: \"w\"", [](size_t) { return "1"; }), unweighted);
+  EXPECT_NE(train("w_some", "weight: \"w\"", [](size_t r) { return r % 3 == 0 ? "0.5" : "2"; }), unweighted);
+  EXPECT_EQ(train("w_zero", "weight: \"w\"", [](size_t) { return "0"; }),
+            "every training row has weight 0; nothing to learn");
+  EXPECT_THAT(train("w_negative", "weight: \"w\"", [](size_t r) { return r == 8 ? "-1" : "1"; }),
+              HasSubstr("w_negative.csv:10: column 'w': '-1' is not a weight; a finite number >= 0 is"));
+  EXPECT_THAT(train("w_absent", "weight: \"weight\"", [](size_t) { return "1"; }), HasSubstr("weight"));
+}
+
+TEST_F(TrainerTest, AFeatureOfOneValueAndLongHistoriesAreInOrder) {
+  std::string history = "1";
+  for (int i = 1; i < 10'000; ++i) absl::StrAppend(&history, "^", i % 300);
+  Write("log/long.csv", WeightedLog(
+                            600, [](size_t) { return "1"; }, [&](size_t r) { return r % 10 == 0 ? history : "1"; }));
+  // account_days is 5 in every row; 50 items of a history are kept by default.
+  for (const std::string length : {"", "max_length: 10000 "}) {
+    std::string config = std::string(kModel) + kStages;
+    config.replace(config.find("train: \"train.csv\""), 18, "train: \"long.csv\"");
+    config.replace(config.find("share_embedding"), 0, length);
+    const TrainOptions options = Options("long", config);
+    ASSERT_TRUE(Train(options).ok()) << length;
+    const absl::StatusOr<Checkpoint> checkpoint = ReadCheckpoint(options.output_dir + "/checkpoint");
+    ASSERT_TRUE(checkpoint.ok());
+    for (const float weight : checkpoint->weights) ASSERT_TRUE(std::isfinite(weight));
+  }
+}
+
+TEST_F(TrainerTest, AValidationLogOfOneClassNeedsLogloss) {
+  std::string log = "label,request_id,user_id,hist_items,item_id,price,account_days\n";
+  for (int r = 0; r < 100; ++r) log += "0,1,u1,1,1,2,1\n";
+  Write("log/negative.csv", log);
+  std::string config = std::string(kModel) + kStages;
+  config.replace(config.find("valid: \"valid.csv\""), 18, "valid: \"negative.csv\"");
+  const absl::Status status = Train(Options("one_class", config));
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("gives no AUC: all its labels are the same"));
+  EXPECT_THAT(std::string(Train(Options("one_class_gauc", "monitor: GAUC " + config)).message()),
+              HasSubstr("gives no GAUC: no group holds both labels"));
+  EXPECT_TRUE(Train(Options("one_class_logloss", "monitor: LOGLOSS " + config)).ok());
+}
+
 TEST_F(TrainerTest, ResumeRefusesAnotherConfig) {
   TrainOptions options = Options("changed");
   ASSERT_TRUE(absl::IsCancelled(Train(StoppedAfterOneStep(options))));
@@ -257,6 +390,9 @@ TEST_F(TrainerTest, BadLogsAreRefusedWithTheirLine) {
       {"bad_label", header + row + "2,7,u1,,3,1,1\n", "bad_label.csv:3: column 'label': '2'"},
       {"bad_id", header + row + "1,7,u1,1^x,3,1,1\n", "bad_id.csv:3: column 'hist_items'"},
       {"bad_number", header + row + "1,7,u1,1,3,nan,1\n", "bad_number.csv:3: column 'price': 'nan'"},
+      {"infinite", header + row + other + "1,7,u1,1,3,-inf,1\n", "infinite.csv:4: column 'price': '-inf'"},
+      {"too_large", header + row + "1,7,u1,1,3,1e39,1\n", "too_large.csv:3: column 'price': '1e39'"},
+      {"all_positive", header + row + row + row, "every training label is 1"},
       {"short_row", header + row + "1,7,u1\n", "short_row.csv:3"},
       {"nul_byte", header + row + std::string("1,7,u\0,1,3,1,1\n", 15), "nul_byte.csv:3"},
       {"no_rows", header, "no rows"},

@@ -61,7 +61,6 @@ absl::StatusOr<Evaluation> EvaluateRows(const ModelSpec& spec, const ModelTensor
 
 }  // namespace
 
-
 absl::StatusOr<Evaluation> Evaluate(const ModelSpec& spec, const ModelTensors<const float>& tensors,
                                     const RowCache& rows, bool experts, Network<float>& network) {
   return EvaluateRows(spec, tensors, rows, {.experts = experts, .routing_sums = experts}, network);

@@ -135,7 +135,9 @@ absl::StatusOr<LogCache> LogCache::Open(const ModelSpec& spec, Options options) 
   fs::create_directories(options.directory, error);
   if (error) return SystemError(error.value(), "cannot create", options.directory);
   LogCache cache(spec, std::move(options));
+  if (cache.options_.warm_start != nullptr) cache.warm_start_ = cache.options_.warm_start->fingerprint();
   HILOMOE_RETURN_IF_ERROR(cache.OpenTraining());
+  cache.options_.warm_start = nullptr;  // lent for so long only
   return cache;
 }
 
@@ -157,6 +159,7 @@ absl::StatusOr<v1::RowCacheIndex> LogCache::Wanted(const std::vector<std::string
   }
   absl::StrAppend(&text, "label: ", options_.columns.label, "\ngroup_by: ", options_.columns.group_by, "\n");
   if (weights) absl::StrAppend(&text, "weight: ", options_.columns.weight, "\n");
+  if (warm_start_ != 0) absl::StrAppend(&text, "warm_start: ", absl::Hex(warm_start_), "\n");
   for (const std::string& log : options_.training_logs) absl::StrAppend(&text, "train: ", AbsolutePath(log), "\n");
   for (const auto& source : index.sources()) absl::StrAppend(&text, "rows: ", source.path(), "\n");
   index.set_made_for(text);
@@ -208,6 +211,7 @@ absl::Status LogCache::OpenTraining() {
   }
   RemoveLeftovers(path);
   HILOMOE_ASSIGN_OR_RETURN(statistics_, MeasureLog(logs, *spec_, options_.columns));
+  if (options_.warm_start != nullptr) options_.warm_start->Grow(*spec_, &statistics_);
   HILOMOE_ASSIGN_OR_RETURN(RowCacheWriter writer, RowCacheWriter::Create(path, columns));
   const std::string vocabularies = VocabulariesPath(writer.staging_path());
   HILOMOE_RETURN_IF_ERROR(WriteVocabularies(vocabularies, *spec_, statistics_.vocabularies));

@@ -1,12 +1,13 @@
 // From logs to encoded rows: each log is parsed once and kept in a row cache that later starts reuse.
 //
 // A directory `<name>-<hash>` for each log: the hash is of the features (but their embedding widths and pooling), which
-// sequences stand side by side, the label, group and weight columns, the training logs' paths and the log's own. A
-// cache is reused when the log's files have path, size and modification time (to the nanosecond) as they were and,
-// other than the training log's, when its rows were encoded with the statistics now in use. Contents are not hashed: to
-// read a log costs much of what parsing it costs, at every start; make and compiler caches trust the same three. What
-// is stale, damaged or of another format version is rebuilt, in one line on stderr. Several processes may share a
-// directory: each writes beside and renames, the last one wins, and all write the same.
+// sequences stand side by side, the label, group and weight columns, the ids and numeric statistics of a warm start,
+// the training logs' paths and the log's own. A cache is reused when the log's files have path, size and modification
+// time (to the nanosecond) as they were and, other than the training log's, when its rows were encoded with the
+// statistics now in use. Contents are not hashed: to read a log costs much of what parsing it costs, at every start;
+// make and compiler caches trust the same three. What is stale, damaged or of another format version is rebuilt, in one
+// line on stderr. Several processes may share a directory: each writes beside and renames, the last one wins, and all
+// write the same.
 #ifndef HILOMOE_TOOLS_TRAIN_LOG_CACHE_H_
 #define HILOMOE_TOOLS_TRAIN_LOG_CACHE_H_
 
@@ -20,6 +21,7 @@
 #include "tools/train/log_chunks.h"
 #include "tools/train/log_statistics.h"
 #include "tools/train/row_cache.h"
+#include "tools/train/warm_start.h"
 
 namespace hilomoe {
 
@@ -29,6 +31,7 @@ class LogCache {
     std::string directory;     // made when it is not there
     LogChunksOptions columns;  // `weight` is read from the training logs alone
     std::vector<std::string> training_logs;
+    const WarmStart* warm_start = nullptr;  // grows its ids, and keeps its numeric statistics; needed in Open alone
   };
   // Statistics and rows of the training logs, from the cache or by two passes over them. `spec` must outlive it.
   // Errors: those of LogChunks; INVALID_ARGUMENT for logs without rows or that are no regular files; errno's code when
@@ -56,6 +59,7 @@ class LogCache {
   Options options_;
   LogStatistics statistics_;
   uint64_t encoding_ = 0;
+  uint64_t warm_start_ = 0;  // its fingerprint; 0: none
   std::optional<RowCache> training_rows_;
 };
 

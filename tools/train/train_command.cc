@@ -14,6 +14,8 @@
 #include "tools/train/trainer.h"
 
 ABSL_FLAG(std::string, config, "", "training config, a textproto");
+ABSL_FLAG(std::string, warm_start, "",
+          "a checkpoint to go on from on a new log; its ids keep their rows, new ones follow");
 ABSL_FLAG(bool, resume, false, "continue an interrupted run; config and data must be the same");
 
 namespace hilomoe {
@@ -57,6 +59,7 @@ Command TrainCommand() {
             options.data_dir = absl::GetFlag(FLAGS_data_dir);
             options.output_dir = absl::GetFlag(FLAGS_output);
             options.cache_dir = absl::GetFlag(FLAGS_cache_dir);
+            options.warm_start = absl::GetFlag(FLAGS_warm_start);
             options.resume = absl::GetFlag(FLAGS_resume);
             options.threads = absl::GetFlag(FLAGS_threads);
             options.seed = absl::GetFlag(FLAGS_seed);

@@ -14,6 +14,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
 #include "model/checkpoint.h"
 #include "model/flops.h"
 #include "model/status_macros.h"
@@ -33,6 +34,7 @@
 #include "tools/train/slices.h"
 #include "tools/train/train_state.h"
 #include "tools/train/training_config.h"
+#include "tools/train/warm_start.h"
 
 namespace hilomoe {
 namespace {
@@ -154,8 +156,13 @@ absl::Status Trainer::Prepare() {
         CheckSliceColumns(InDirectory(options_.data_dir, logs), {data.slices().begin(), data.slices().end()}));
   }
   const std::string cache_dir = options_.cache_dir.empty() ? options_.output_dir + "/cache" : options_.cache_dir;
+  std::optional<WarmStart> warm_start;
+  if (!options_.warm_start.empty()) {
+    HILOMOE_ASSIGN_OR_RETURN(warm_start, WarmStart::Read(options_.warm_start));
+  }
   HILOMOE_ASSIGN_OR_RETURN(logs_,
-                           LogCache::Open(spec_, {cache_dir, columns, InDirectory(options_.data_dir, data.train())}));
+                           LogCache::Open(spec_, {cache_dir, columns, InDirectory(options_.data_dir, data.train()),
+                                                  warm_start.has_value() ? &*warm_start : nullptr}));
   HILOMOE_ASSIGN_OR_RETURN(valid_, logs_->Rows("valid", InDirectory(options_.data_dir, data.valid())));
   const RowCache& train = logs_->training_rows();
   HILOMOE_RETURN_IF_ERROR(CheckTrainingRows(train));
@@ -183,6 +190,12 @@ absl::Status Trainer::Prepare() {
     for (size_t f = 0; f < spec_.features().size(); ++f) {
       std::copy(statistics.standardise[f].begin(), statistics.standardise[f].end(), tensors.features.standardise[f]);
       std::copy(statistics.boundaries[f].begin(), statistics.boundaries[f].end(), tensors.features.boundaries[f]);
+    }
+    if (warm_start.has_value()) {
+      const WarmStart::Copied copied = warm_start->CopyWeights(spec_, *registry_, state_.weights.data());
+      state_.calibrated = copied.routing;
+      std::fprintf(stderr, "warm start: %zu tensors from '%s'%s%s\n", copied.tensors, options_.warm_start.c_str(),
+                   copied.fresh.empty() ? "" : "; new: ", absl::StrJoin(copied.fresh, ", ").c_str());
     }
   }
   parallel_ = std::make_unique<Parallel>(threads_);

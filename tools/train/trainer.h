@@ -17,6 +17,7 @@ struct TrainOptions {
   std::string data_dir = ".";
   std::string output_dir;    // checkpoint/ and resume/ are written here
   std::string cache_dir;     // encoded logs, see LogCache; empty: output_dir/cache
+  std::string warm_start;    // a checkpoint to go on from, on another log; a resumed run needs it again
   bool resume = false;       // continue what output_dir/resume holds
   int threads = 0;           // 0: as many as this process may use; a resumed run keeps its number
   uint64_t seed = 0;         // 0: the config's

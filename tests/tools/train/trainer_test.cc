@@ -1,6 +1,7 @@
 // Whole training runs on a small generated log.
 #include "tools/train/trainer.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdlib>
 #include <filesystem>
@@ -11,6 +12,8 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "model/checkpoint.h"
@@ -377,6 +380,119 @@ TEST_F(TrainerTest, EvaluateScoresEveryRow) {
   const std::string scores = Read(evaluate.output);
   EXPECT_EQ(lines(scores) - 1, lines(Read(evaluate.logs[0])) + lines(Read(evaluate.logs[1])) - 2);
   EXPECT_EQ(scores.substr(0, 14), "score,tie_gap\n");
+}
+
+// A day later: half of the items are new ones. Old ids keep their rows and weights, new ones follow behind them.
+TEST_F(TrainerTest, AWarmStartGoesOnFromTheOldModel) {
+  const TrainOptions first = Options("day1");
+  ASSERT_TRUE(Train(first).ok());
+  const auto old = ReadCheckpoint(first.output_dir + "/checkpoint");
+  ASSERT_TRUE(old.ok()) << old.status();
+
+  std::istringstream log(Read(Directory() + "/log/train.csv"));
+  std::string line, day2;
+  std::getline(log, line);
+  day2 = line + "\n";
+  std::vector<std::string> header = absl::StrSplit(line, ',');
+  const size_t item = static_cast<size_t>(std::find(header.begin(), header.end(), "item_id") - header.begin());
+  for (size_t row = 0; std::getline(log, line); ++row) {
+    std::vector<std::string> cells = absl::StrSplit(line, ',');
+    if (row % 2 == 0) cells[item] = absl::StrCat("9", cells[item]);
+    day2 += absl::StrJoin(cells, ",") + "\n";
+  }
+  std::filesystem::create_directories(Directory() + "/day2_log");
+  Write("day2_log/train.csv", day2);
+  for (const char* part : {"valid.csv", "test.csv"}) {
+    std::filesystem::copy_file(Directory() + "/log/" + part, Directory() + "/day2_log/" + part,
+                               std::filesystem::copy_options::overwrite_existing);
+  }
+  // Nothing learned: what is written is what was copied.
+  std::string config = std::string(kModel) +
+                       "stages { name: 'idle' epochs: 1 train { group: HEAD learning_rate: 1e-9 } "
+                       "min_learning_rate: 0 }";
+  TrainOptions second = Options("day2", config);
+  second.data_dir = Directory() + "/day2_log";
+  second.warm_start = first.output_dir + "/checkpoint";
+  ASSERT_TRUE(Train(second).ok());
+  const auto grown = ReadCheckpoint(second.output_dir + "/checkpoint");
+  ASSERT_TRUE(grown.ok()) << grown.status();
+  const auto old_spec = ModelSpec::Create(old->config.model()), spec = ModelSpec::Create(grown->config.model());
+  ASSERT_TRUE(old_spec.ok() && spec.ok());
+  size_t grown_tables = 0;
+  for (size_t t = 0; t < spec->tables().size(); ++t) {
+    const VocabularyIds &was = old->vocabularies[t], &is = grown->vocabularies[t];
+    ASSERT_GE(is.size(), was.size());
+    grown_tables += is.size() > was.size();
+    EXPECT_TRUE(std::equal(was.int64s.begin(), was.int64s.end(), is.int64s.begin()));
+    EXPECT_TRUE(std::equal(was.strings.begin(), was.strings.end(), is.strings.begin()));
+  }
+  EXPECT_EQ(grown_tables, 1u);  // the items'
+  const auto old_registry = TensorRegistry::ForTraining(*old_spec, old->TableRows(*old_spec));
+  const auto registry = TensorRegistry::ForTraining(*spec, grown->TableRows(*spec));
+  for (size_t i = 0; i < registry.tensors().size(); ++i) {
+    const TensorSpec &from = old_registry.tensors()[i], &to = registry.tensors()[i];
+    if (to.group == TensorGroup::kHead) continue;
+    EXPECT_TRUE(
+        std::equal(&old->weights[from.offset], &old->weights[from.offset] + from.size, &grown->weights[to.offset]))
+        << to.name;
+  }
+  EXPECT_NEAR(grown->metrics.at("test.auc"), old->metrics.at("test.auc"), 1e-6);
+}
+
+// Negatives thinned out to a quarter: the trained logit is too high by ln 4, the served one is not.
+TEST_F(TrainerTest, ThinnedNegativesAreCorrectedInTheServedBias) {
+  std::istringstream log(Read(Directory() + "/log/train.csv"));
+  std::string line, thin;
+  std::getline(log, line);
+  thin = line + "\n";
+  size_t negatives = 0;
+  while (std::getline(log, line)) {
+    if (line[0] == '1' || ++negatives % 4 == 0) thin += line + "\n";
+  }
+  std::filesystem::create_directories(Directory() + "/thin_log");
+  Write("thin_log/train.csv", thin);
+  for (const char* part : {"valid.csv", "test.csv"}) {
+    std::filesystem::copy_file(Directory() + "/log/" + part, Directory() + "/thin_log/" + part,
+                               std::filesystem::copy_options::overwrite_existing);
+  }
+  const auto logloss = [&](const std::string& name, const std::string& data) {
+    std::string config = std::string(kModel) + kStages;
+    config.insert(config.find("group_by:"), data);
+    TrainOptions options = Options(name, config);
+    options.data_dir = Directory() + "/thin_log";
+    EXPECT_TRUE(Train(options).ok());
+    const auto checkpoint = ReadCheckpoint(options.output_dir + "/checkpoint");
+    EXPECT_TRUE(checkpoint.ok());
+    // What evaluates the checkpoint needs no word of it.
+    EvaluateOptions evaluate;
+    evaluate.checkpoint = options.output_dir + "/checkpoint";
+    evaluate.logs = {options.data_dir + "/test.csv"};
+    evaluate.report = options.output_dir + "/report.json";
+    EXPECT_TRUE(EvaluateLog(evaluate).ok());
+    EXPECT_NEAR(Json::parse(Read(evaluate.report)).at("logloss").get<double>(), checkpoint->metrics.at("test.logloss"),
+                1e-6);
+    return checkpoint->metrics.at("test.logloss");
+  };
+  EXPECT_LT(logloss("corrected", "negative_keep_rate: 0.25 "), logloss("uncorrected", "") - 0.05);
+}
+
+// Three stages over one pass: as many steps as one epoch has, and every row once.
+TEST_F(TrainerTest, OnePassTrainsOnEveryBatchOnce) {
+  std::string stages = kStages;
+  for (const auto& [from, to] :
+       std::vector<std::pair<std::string, std::string>>{{"epochs: 2 evaluations_per_epoch: 2", "share: 0.3"},
+                                                        {"epochs: 1", "share: 0.2"},
+                                                        {"epochs: 1", "share: 0.5"}}) {
+    stages.replace(stages.find(from), from.size(), to);
+  }
+  const TrainOptions options = Options("one_pass", std::string(kModel) + "one_pass: true" + stages);
+  const absl::Status status = Train(options);
+  ASSERT_TRUE(status.ok()) << status;
+  const std::string log = Read(options.data_dir + "/train.csv");
+  const auto rows = static_cast<size_t>(std::count(log.begin(), log.end(), '\n')) - 1;
+  const Json end = Timeless(options.output_dir).back();
+  ASSERT_EQ(end.at("event"), "end");
+  EXPECT_EQ(end.at("step").get<size_t>(), rows % 256 == 1 ? rows / 256 : (rows + 255) / 256);
 }
 
 TEST_F(TrainerTest, BadLogsAreRefusedWithTheirLine) {

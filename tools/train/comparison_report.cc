@@ -8,7 +8,8 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_replace.h"
-#include "tools/train/html_frame.h"
+#include "tools/report/html_page.h"
+#include "tools/report/svg.h"
 
 namespace hilomoe {
 namespace {
@@ -226,7 +227,7 @@ std::string MarkdownCell(std::string_view text) {
 }
 
 // The differences of one metric as points with both intervals: seeds above, rows below.
-std::string IntervalsSvg(const ComparisonPlan& plan, const ComparisonResult& result, TestMetric metric) {
+std::string IntervalsFigure(const ComparisonPlan& plan, const ComparisonResult& result, TestMetric metric) {
   std::vector<const ArmDifference*> shown;
   double reach = 0;
   for (const ArmDifference& difference : result.differences) {
@@ -240,38 +241,26 @@ std::string IntervalsSvg(const ComparisonPlan& plan, const ComparisonResult& res
   if (shown.empty() || !(reach > 0)) return "";
   // Narrow, so that the text stays readable when a phone's width scales it.
   constexpr double kWidth = 420, kRow = 44;
-  const double middle = kWidth / 2, scale = kWidth / 2 * 0.97 / reach;
   const double height = kRow * static_cast<double>(shown.size()) + 24;
-  const auto x = [&](double value) { return middle + value * scale; };
-  std::string svg = absl::StrFormat(
-      "<svg viewBox=\"0 0 %g %g\" width=\"%g\" role=\"img\" aria-label=\"Differences of %s with both intervals\">\n"
-      "<line x1=\"%g\" x2=\"%g\" y1=\"0\" y2=\"%g\" stroke=\"var(--line)\"/>\n",
-      kWidth, height, kWidth, Title(metric), middle, middle, height - 18);
+  const LinearScale x{-reach, reach, kWidth * 0.015, kWidth * 0.985};
+  Svg svg(kWidth, height, absl::StrCat("Differences of ", Title(metric)),
+          "both intervals of each; numbers in the table");
+  svg.Line(x(0), 0, x(0), height - 18, "grid");
   for (size_t i = 0; i < shown.size(); ++i) {
     const ArmDifference& d = *shown[i];
     const double y = kRow * static_cast<double>(i) + 28;
-    const auto line = [&](const std::optional<Interval>& interval, double at, const char* color) {
-      if (!interval.has_value()) return;
-      absl::StrAppendFormat(&svg,
-                            "<line x1=\"%.1f\" x2=\"%.1f\" y1=\"%.1f\" y2=\"%.1f\" stroke=\"var(--%s)\" "
-                            "stroke-width=\"3\"/>\n",
-                            x(interval->low), x(interval->high), at, at, color);
+    const auto line = [&](const std::optional<Interval>& interval, double at, std::string_view style) {
+      if (interval.has_value()) svg.Line(x(interval->low), at, x(interval->high), at, style);
     };
-    absl::StrAppendFormat(&svg, "<text x=\"0\" y=\"%.1f\" fill=\"currentColor\">%s</text>\n", y - 14,
-                          HtmlText(plan.arms[d.control].name));
-    line(d.over_seeds.interval, y - 5, "accent");
-    line(d.over_rows, y + 5, "faint");
-    absl::StrAppendFormat(&svg, "<circle cx=\"%.1f\" cy=\"%.1f\" r=\"4\" fill=\"currentColor\"/>\n",
-                          x(d.over_seeds.mean), y);
+    svg.Text(0, y - 14, plan.arms[d.control].name, Svg::Anchor::kStart);
+    line(d.over_seeds.interval, y - 5, "line s1");
+    line(d.over_rows, y + 5, "line s2");
+    svg.Circle(x(d.over_seeds.mean), y, 4, "f3");
   }
-  absl::StrAppendFormat(&svg,
-                        "<g fill=\"var(--faint)\"><text x=\"%g\" y=\"%g\" text-anchor=\"middle\">0</text>"
-                        "<text x=\"%.1f\" y=\"%g\" text-anchor=\"end\">%+.5f</text></g>\n</svg>\n",
-                        middle, height - 4, x(reach), height - 4, reach);
-  return absl::StrCat("<p>", Title(metric),
-                      ": <span style=\"color:var(--accent)\">upper line over seeds</span>, <span "
-                      "style=\"color:var(--faint)\">lower line over test ",
-                      result.groups > 0 ? "groups" : "rows", "</span></p>\n", svg);
+  svg.Text(x(0), height - 4, "0", Svg::Anchor::kMiddle, "faint");
+  svg.Text(x(reach), height - 4, absl::StrFormat("%+.5f", reach), Svg::Anchor::kEnd, "faint");
+  return Figure(Title(metric), svg.Html(),
+                absl::StrCat("upper line over seeds, lower line over test ", result.groups > 0 ? "groups" : "rows"));
 }
 
 }  // namespace
@@ -311,28 +300,23 @@ std::string ReportMarkdown(const ComparisonReport& report) {
 }
 
 std::string ReportHtml(const ComparisonReport& report, const ComparisonPlan& plan, const ComparisonResult& result) {
-  std::string body = absl::StrCat("<h1>", HtmlText(report.title), "</h1>\n");
-  for (const std::string& paragraph : report.introduction) absl::StrAppend(&body, "<p>", HtmlText(paragraph), "</p>\n");
+  std::string body;
+  for (const std::string& paragraph : report.introduction) body += Paragraph(paragraph);
   for (const ReportTable& table : report.tables) {
-    absl::StrAppend(&body, "<h2>", HtmlText(table.title), "</h2>\n<div class=\"scroll\"><table>\n<thead><tr>");
-    for (const std::string& cell : table.header) absl::StrAppend(&body, "<th scope=\"col\">", HtmlText(cell), "</th>");
-    absl::StrAppend(&body, "</tr></thead>\n<tbody>\n");
-    for (const std::vector<std::string>& cells : table.rows) {
-      absl::StrAppend(&body, "<tr><th scope=\"row\">", HtmlText(cells[0]), "</th>");
-      for (size_t i = 1; i < cells.size(); ++i) {
-        constexpr size_t kLong = 60;
-        absl::StrAppend(&body, cells[i].size() > kLong ? "<td class=\"wrap\">" : "<td>", HtmlText(cells[i]), "</td>");
+    Table rows("", table.header);
+    for (const std::vector<std::string>& cells : table.rows) rows.AddRow(cells);
+    std::string html = rows.Html();
+    if (!result.differences.empty() && &table == &report.tables[1]) {
+      std::vector<std::string> figures;
+      for (const TestMetric metric : {TestMetric::kAuc, TestMetric::kGauc}) {
+        if (std::string figure = IntervalsFigure(plan, result, metric); !figure.empty()) figures.push_back(figure);
       }
-      absl::StrAppend(&body, "</tr>\n");
+      html += FigureGrid(figures);
     }
-    absl::StrAppend(&body, "</tbody></table></div>\n");
-    const bool differences = !result.differences.empty() && &table == &report.tables[1];
-    for (const TestMetric metric : {TestMetric::kAuc, TestMetric::kGauc}) {
-      if (differences) absl::StrAppend(&body, IntervalsSvg(plan, result, metric));
-    }
-    for (const std::string& note : table.notes) absl::StrAppend(&body, "<p>", HtmlText(note), "</p>\n");
+    for (const std::string& note : table.notes) html += Paragraph(note);
+    body += Section(absl::StrCat("table-", &table - report.tables.data()), table.title, html);
   }
-  return HtmlPage(report.title, body);
+  return RenderPage({report.title, "", body, "Written by hilomoe-train compare."});
 }
 
 }  // namespace hilomoe

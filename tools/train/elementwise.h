@@ -41,6 +41,10 @@ void NormaliseBackward(size_t rows, size_t n, const float* z, size_t ld, const f
 void NormaliseBackward(size_t rows, size_t n, const double* z, size_t ld, const double* scale, const double* centre,
                        const double* a, const double* b, double* dz);
 
+// x[i] <- e^x[i] for x <= 0; the float one to a relative 2e-7, 0 below ln 2^-126.
+void Exponentials(size_t count, float* x);
+void Exponentials(size_t count, double* x);
+
 // Adam on `count` numbers; see optimizer.h.
 struct AdamUpdate {
   float rate, beta1, beta2, epsilon;

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 
+#include "tools/train/elementwise.h"
 #include "tools/train/matrix_product.h"
 
 namespace hilomoe {
@@ -18,10 +19,37 @@ void AddTo(const V& from, V* to) {
 template <typename T>
 T Softmax(const T* z, size_t K, T* p) {
   const T largest = *std::max_element(z, z + K);
+  for (size_t i = 0; i < K; ++i) p[i] = z[i] - largest;
+  Exponentials(K, p);
   T sum = 0;
-  for (size_t i = 0; i < K; ++i) sum += p[i] = std::exp(z[i] - largest);
-  for (size_t i = 0; i < K; ++i) p[i] /= sum;
+  for (size_t i = 0; i < K; ++i) sum += p[i];
+  const T scale = 1 / sum;
+  for (size_t i = 0; i < K; ++i) p[i] *= scale;
   return largest + std::log(sum);
+}
+
+// One row's share of the sums of layer l: logits z, their full softmax p and logsumexp, scores s; [K] each.
+template <typename T>
+void AddSums(const BlockSpec& block, size_t l, const T* z, const T* p, const T* s, T total, RoutingSums* sums) {
+  const size_t K = block.experts;
+  const double excess = total - std::log(static_cast<double>(K));
+  sums->excess[l] += excess * excess;
+  double* probability = &sums->probability[l * K];
+  double* score = &sums->score[l * K];
+  double* kept = &sums->kept[l * K];
+  // -sum s ln s with ln s_i = z_i - logsumexp over the kept ones: no logarithm per expert.
+  double mean = 0, largest_kept = 0, z_of_largest = 0;
+  for (size_t i = 0; i < K; ++i) {
+    probability[i] += p[i];
+    score[i] += s[i];
+    kept[i] += s[i] > 0 ? 1 : 0;
+    mean += static_cast<double>(s[i]) * z[i];
+    if (s[i] > largest_kept) {
+      largest_kept = s[i];
+      z_of_largest = z[i];
+    }
+  }
+  sums->entropy[l] += z_of_largest - std::log(largest_kept) - mean;
 }
 
 }  // namespace
@@ -98,7 +126,6 @@ void RouteForward(const BlockSpec& block, const BlockTensors<const T>& tensors, 
                   const T* a, size_t lda, const T* nu, T* raw, T* s, T* gap, RoutingSums* sums) {
   const size_t L = block.layers, K = block.experts, n = block.stack();
   const T alpha = tensors.alpha[0];
-  const double ln_K = std::log(static_cast<double>(K));
   std::vector<T> z(K), p(K);
   for (size_t l = 0; l < L; ++l) {
     T* rawl = raw + begin * n + l * K;
@@ -110,19 +137,18 @@ void RouteForward(const BlockSpec& block, const BlockTensors<const T>& tensors, 
         rawl[i] = alpha * nu[r] * a[r * lda + l * K + i] + (l > 0 ? rawl[i] : T(0));
         z[i] = tensors.tau[l] * rawl[i] + tensors.c[l * K + i];
       }
-      const T distance = KeptSoftmax(z.data(), K, block.top_k, sl);
-      if (gap != nullptr) gap[r] = std::min(gap[r], distance);
-      if (sums == nullptr) continue;
-      const double excess = Softmax(z.data(), K, p.data()) - ln_K;
-      sums->excess[l] += excess * excess;
-      for (size_t i = 0; i < K; ++i) {
-        sums->probability[l * K + i] += p[i];
-        sums->score[l * K + i] += sl[i];
-        if (sl[i] > 0) {
-          sums->kept[l * K + i] += 1;
-          sums->entropy[l] -= sl[i] * std::log(sl[i]);
-        }
+      T total;  // logsumexp of all logits
+      const T* all = sl;
+      if (block.top_k == 0) {
+        total = Softmax(z.data(), K, sl);
+      } else {
+        const T distance = KeptSoftmax(z.data(), K, block.top_k, sl);
+        if (gap != nullptr) gap[r] = std::min(gap[r], distance);
+        if (sums == nullptr) continue;
+        total = Softmax(z.data(), K, p.data());
+        all = p.data();
       }
+      if (sums != nullptr) AddSums(block, l, z.data(), all, sl, total, sums);
     }
   }
 }
@@ -135,7 +161,7 @@ void RouteBackward(const BlockSpec& block, const BlockTensors<const T>& tensors,
   const T alpha = tensors.alpha[0];
   const T ln_K = std::log(static_cast<T>(K));
   const size_t rows = end - begin;
-  std::vector<T> draw(rows * K), z(K), p(K);
+  std::vector<T> draw(rows * K), z(K), full(K);
   std::fill(dnu + begin, dnu + end, T(0));
   for (size_t l = L; l-- > 0;) {
     const T tau = tensors.tau[l];
@@ -148,8 +174,13 @@ void RouteBackward(const BlockSpec& block, const BlockTensors<const T>& tensors,
       for (size_t i = 0; i < K; ++i) mean += sl[i] * dsl[i];
       for (size_t i = 0; i < K; ++i) out[i] = sl[i] * (dsl[i] - mean);  // exactly 0 for experts that are not kept
       if (loss.active) {
-        for (size_t i = 0; i < K; ++i) z[i] = tau * rawl[i] + tensors.c[l * K + i];
-        const T excess = Softmax(z.data(), K, p.data()) - ln_K;
+        const T* p = sl;  // with dense routing the scores are the full softmax
+        T excess = 0;
+        if (block.top_k > 0 || loss.z_scale != 0) {
+          for (size_t i = 0; i < K; ++i) z[i] = tau * rawl[i] + tensors.c[l * K + i];
+          excess = Softmax(z.data(), K, full.data()) - ln_K;
+          p = full.data();
+        }
         T mean_g = 0;
         for (size_t i = 0; i < K; ++i) mean_g += p[i] * static_cast<T>(loss.g[l * K + i]);
         for (size_t i = 0; i < K; ++i) {

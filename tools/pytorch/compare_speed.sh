@@ -1,0 +1,73 @@
+#!/usr/bin/env bash
+# How fast hilomoe-train trains a config, beside PyTorch: rows/s of the training steps alone, the two in turn.
+#   tools/pytorch/compare_speed.sh CONFIG DATA_DIR
+# Environment: HILOMOE_TRAIN (program), PYTHON (one with torch), WORK (directory; its caches are reused), ROUNDS=5,
+# EPOCHS=2 (of each stage; a one_pass config takes one), CORES="1 2" (each measured by itself), TOLERANCE=0.005
+# (between the valid AUCs; beyond it the measurement fails), PYTORCH_FLAGS (more flags of train.py), BUSY=1 (measure on
+# a busy machine all the same, to try the script).
+# Both programs are bound to the same cores. hilomoe takes a thread a core; for PyTorch one epoch tells which number of
+# threads, OMP_WAIT_POLICY and ATEN_CPU_CAPABILITY is fastest, and that is what is measured.
+set -euo pipefail
+if [ $# -ne 2 ]; then sed -n 2,9p "$0" >&2; exit 2; fi
+
+here=$(cd "$(dirname "$0")" && pwd)
+hilomoe_train=${HILOMOE_TRAIN:-$here/../../build/release/tools/train/hilomoe-train}
+python=${PYTHON:-/usr/bin/python3}
+data_dir=$2
+work=${WORK:-$(mktemp -d)}
+mkdir -p "$work"
+
+busy=$(awk '{ print $1 > 0.5 }' /proc/loadavg)
+if [ "$busy" = 1 ] && [ "${BUSY:-0}" != 1 ]; then
+  echo "compare_speed.sh: the load average is $(cut -d' ' -f1 /proc/loadavg); wait until the machine is idle" >&2
+  exit 1
+fi
+
+# train CORES CONFIG OUTPUT: PyTorch's result, with the threads, policy and capability of its fastest variant so far.
+pytorch() {
+  local cores=$1 config=$2 output=$3 threads=$4 policy=$5 capability=$6
+  local environment=(OMP_WAIT_POLICY="$policy")
+  if [ "$capability" != default ]; then environment+=(ATEN_CPU_CAPABILITY="$capability"); fi
+  # shellcheck disable=SC2086  # PYTORCH_FLAGS is a list
+  taskset -c "$cores" env "${environment[@]}" "$python" "$here/train.py" --config="$config" --data_dir="$data_dir" \
+    --cache_dir="$work/pytorch_cache" --threads="$threads" --output="$output" ${PYTORCH_FLAGS:-} "${@:7}" \
+    >"$work/pytorch.log" 2>&1 || { tail -5 "$work/pytorch.log" >&2; exit 1; }
+}
+
+"$python" "$here/train.py" --config="$1" --epochs="${EPOCHS:-2}" --write_config="$work/config.textproto"
+"$python" "$here/train.py" --config="$1" --epochs=1 --write_config="$work/probe.textproto"
+capabilities=(default)
+if grep -qm1 avx512bw /proc/cpuinfo; then capabilities+=(avx512); fi
+allowed=$("$python" -c 'import os; print(*sorted(os.sched_getaffinity(0)))')
+
+for count in ${CORES:-1 2}; do
+  read -ra usable <<<"$allowed"
+  if [ "$count" -gt "${#usable[@]}" ]; then echo "compare_speed.sh: $count cores: only ${#usable[@]}" >&2; exit 1; fi
+  cores=$(IFS=,; echo "${usable[*]:0:count}")
+
+  fastest=0
+  for ((threads = 1; threads <= count; ++threads)); do
+    for policy in passive active; do
+      if [ "$threads" = 1 ] && [ "$policy" = active ]; then continue; fi
+      for capability in "${capabilities[@]}"; do
+        pytorch "$cores" "$work/probe.textproto" "$work/probe.json" "$threads" "$policy" "$capability"
+        rate=$("$python" -c 'import json, sys; print(int(json.load(open(sys.argv[1]))["rows_per_s"]))' "$work/probe.json")
+        if [ "$rate" -gt "$fastest" ]; then fastest=$rate variant=("$threads" "$policy" "$capability"); fi
+      done
+    done
+  done
+  echo "$count core(s); PyTorch's fastest: ${variant[0]} threads, OMP_WAIT_POLICY=${variant[1]}, ATen ${variant[2]}"
+
+  results=$work/speed.$count.jsonl
+  : >"$results"
+  for ((round = 1; round <= ${ROUNDS:-5}; ++round)); do
+    rm -rf "$work/run"
+    taskset -c "$cores" "$hilomoe_train" train --config="$work/config.textproto" --data_dir="$data_dir" \
+      --output="$work/run" --cache_dir="$work/hilomoe_cache" --threads="$count" --seed="$round" \
+      >"$work/hilomoe.log" 2>&1 || { tail -5 "$work/hilomoe.log" >&2; exit 1; }
+    "$python" "$here/compare.py" hilomoe "$work/run" >>"$results"
+    pytorch "$cores" "$work/config.textproto" "$work/run.json" "${variant[@]}" --seed="$round"
+    "$python" "$here/compare.py" pytorch "$work/run.json" >>"$results"
+  done
+  "$python" "$here/compare.py" speed "$results" --tolerance="${TOLERANCE:-0.005}"
+done

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import torch
 from torch.nn import functional as F
 
@@ -17,8 +18,11 @@ class Rows:
     def __init__(self, config, log, table_rows):
         self.features = Features(config)
         offsets = table_offsets(self.features, table_rows)
-        own = [offsets[self.features.owner[f.name].name] for f in self.features.single]
-        self.ids = torch.from_numpy(log["ids"]).long() + torch.tensor(own, dtype=torch.long)
+        # Ids that are looked up in one matrix stand together.
+        self.ids = []
+        for columns in columns_by_width(self.features).values():
+            own = [offsets[self.features.owner[self.features.single[s].name].name] for s in columns]
+            self.ids.append(torch.from_numpy(log["ids"][:, columns]).long() + torch.tensor(own, dtype=torch.long))
         self.numbers = torch.from_numpy(log["numbers"])
         self.missing = torch.from_numpy(log["missing"])
         self.labels = torch.from_numpy(log["labels"])
@@ -35,13 +39,22 @@ class Rows:
         """The batch of the rows with these indices."""
         bags = []
         for flat, lengths, starts in self.bags:
-            n = lengths[rows]
+            n = lengths.index_select(0, rows)
             offsets = n.cumsum(0) - n
-            at = torch.repeat_interleave(starts[rows] - offsets, n)
-            bags.append((flat[at.add_(torch.arange(len(at)))], offsets))
-        has_numbers = self.numbers.shape[1] > 0
-        numbers = (self.numbers[rows], self.missing[rows]) if has_numbers else (None, None)
-        return self.ids[rows], bags, *numbers
+            at = torch.repeat_interleave(starts.index_select(0, rows) - offsets, n)
+            bags.append((flat.index_select(0, at.add_(torch.arange(len(at)))), offsets))
+        numbers = missing = None
+        if self.numbers.shape[1] > 0:
+            numbers, missing = self.numbers.index_select(0, rows), self.missing.index_select(0, rows)
+        return [ids.index_select(0, rows) for ids in self.ids], bags, numbers, missing
+
+
+def columns_by_width(features):
+    """{embedding width: columns of a log's ids}"""
+    out = {}
+    for s, f in enumerate(features.single):
+        out.setdefault(features.width(f), []).append(s)
+    return out
 
 
 def table_offsets(features, table_rows):
@@ -71,12 +84,7 @@ class Embedding(torch.nn.Module):
         self.vectors = torch.nn.ParameterDict(
             {f.name: torch.nn.Parameter(torch.randn(f.embedding_width) * deviation)
              for f in features.numbers if f.embedding_width > 0})
-        # Which columns of a batch's ids are looked up together, and where each one's embedding is then.
-        self.columns, self.place = {}, {}
-        for s, f in enumerate(features.single):
-            columns = self.columns.setdefault(features.width(f), [])
-            self.place[f.name] = len(columns)
-            columns.append(s)
+        self.columns = columns_by_width(features)
         self.width = sum(max(features.width(f), 1) + f.numeric.missing_indicator for f in features.all)
         self.single_look_up = len(self.columns) == 1 and len(features.single) == len(features.all)
 
@@ -85,18 +93,18 @@ class Embedding(torch.nn.Module):
 
     def forward(self, ids, bags, numbers, missing):
         features = self.features
+        found = [F.embedding(own, self.table(d), sparse=self.sparse) for d, own in zip(self.columns, ids)]
         if self.single_look_up:
-            (width,) = self.columns
-            return F.embedding(ids, self.table(width), sparse=self.sparse).view(len(ids), -1)
-        found = {d: F.embedding(ids[:, columns], self.table(d), sparse=self.sparse)
-                 for d, columns in self.columns.items()}
+            return found[0].view(len(found[0]), -1)
+        single = {features.single[s].name: e for columns, embeddings in zip(self.columns.values(), found)
+                  for s, e in zip(columns, embeddings.unbind(1))}
         # An empty bag gives zero.
         pooled = {f.name: F.embedding_bag(flat, self.table(features.width(f)), offsets, mode="mean", sparse=self.sparse)
                   for f, (flat, offsets) in zip(features.pooled, bags)}
         pieces, m = [], 0
         for f in features.all:
-            if f.name in self.place:
-                pieces.append(found[features.width(f)][:, self.place[f.name]])
+            if f.name in single:
+                pieces.append(single[f.name])
             elif f.name in pooled:
                 pieces.append(pooled[f.name])
             else:
@@ -106,6 +114,35 @@ class Embedding(torch.nn.Module):
                     pieces.append(missing[:, m : m + 1])
                 m += 1
         return torch.cat(pieces, 1)
+
+
+def dropout_mask(random, shape, rate):
+    """0 with probability `rate` (in steps of 2^-16), else 1 / (1 - rate).
+
+    Four numbers of 16 bits from each draw: F.dropout draws one by one and in one thread on the CPU, and would take a
+    quarter of a step.
+    """
+    n = math.prod(shape)
+    bits = torch.from_numpy(random.random_raw((n + 3) // 4).view(np.int16)[:n])
+    keep = bits >= round(rate * 65536) - 32768
+    return keep.to(torch.float32).mul_(1 / (1 - rate)).view(shape)
+
+
+class ReluDropout(torch.autograd.Function):
+    """ReLU and dropout in place, with one pass backward: what was dropped or negative is 0 in the output."""
+
+    @staticmethod
+    def forward(context, y, mask, scale):
+        y.relu_().mul_(mask)
+        context.mark_dirty(y)
+        context.save_for_backward(y)
+        context.scale = scale
+        return y
+
+    @staticmethod
+    def backward(context, gradient):
+        (y,) = context.saved_tensors
+        return torch.ops.aten.threshold_backward(gradient, y, 0).mul_(context.scale), None, None
 
 
 def xavier(rows, columns):
@@ -183,7 +220,7 @@ class Block(torch.nn.Module):
         self.router_tau[l] = 1 / deviation if deviation > 0 else 1
         self.router_c[l] = -self.router_tau[l] * mean
 
-    def forward(self, x, experts, batch_statistics, training, top_k=0, calibrate=False):
+    def forward(self, x, experts, batch_statistics, random, top_k=0, calibrate=False):
         logits = scores = None
         y = F.linear(x, self.base_weight, self.base_bias)
         if experts and self.L > 0:
@@ -196,16 +233,20 @@ class Block(torch.nn.Module):
         if self.batch_norm:
             y = F.batch_norm(y, self.norm_running_mean, self.norm_running_var, self.norm_weight, self.norm_bias,
                              batch_statistics, 0.1, 1e-5)
-        if self.relu:
+        dropped = random is not None and self.dropout > 0
+        if self.relu and dropped:
+            y = ReluDropout.apply(y, dropout_mask(random, y.shape, self.dropout), 1 / (1 - self.dropout))
+        elif self.relu:
             y = torch.relu_(y)
-        if training and self.dropout > 0:
-            y = F.dropout(y, self.dropout, True)
+        elif dropped:
+            y = y * dropout_mask(random, y.shape, self.dropout)
         return y, logits, scores
 
 
 class Network(torch.nn.Module):
     def __init__(self, config, table_rows, sparse):
         super().__init__()
+        self.random = np.random.SFC64(torch.initial_seed())  # of dropout
         self.embedding = Embedding(config, table_rows, sparse)
         self.blocks = torch.nn.ModuleList()
         width = self.embedding.width
@@ -221,7 +262,8 @@ class Network(torch.nn.Module):
         routing = []
         for b, block in enumerate(self.blocks):
             kept = block.top_k if top_k is None else top_k[b]
-            x, logits, scores = block(x, experts, batch_statistics, training, kept, calibrate)
+            x, logits, scores = block(x, experts, batch_statistics, self.random if training else None, kept,
+                                      calibrate)
             if logits is not None:
                 routing.append((logits, scores))
         return F.linear(x, self.head_weight, self.head_bias).view(-1), routing

@@ -3,6 +3,7 @@
 
 import argparse
 import copy
+import ctypes
 import json
 import math
 import os
@@ -260,7 +261,7 @@ class Trainer:
         net, losses = self.net, self.config.losses
         top_k = [annealed_top_k(block, stage, step) for block in net.blocks]
         logits, routing = net(train.gather(at), stage.experts, backbone, True, top_k)
-        loss = F.binary_cross_entropy_with_logits(logits, train.labels[at])
+        loss = F.binary_cross_entropy_with_logits(logits, train.labels.index_select(0, at))
         ramp = min(1.0, step / losses.ramp_steps) if losses.ramp_steps else 1.0
         more = routing_loss(losses, net, routing, ramp)
         (loss if more is None else loss + more).backward()
@@ -290,9 +291,17 @@ def check_checkpoint(options):
     sys.exit(0 if largest <= CHECK_BOUND else 1)
 
 
+def keep_freed_memory():
+    """Else glibc gives a step's large tensors back to the system, and every step pays for their pages anew."""
+    libc = ctypes.CDLL(None)
+    libc.mallopt(-3, 1 << 30)  # M_MMAP_THRESHOLD
+    libc.mallopt(-1, 1 << 30)  # M_TRIM_THRESHOLD
+
+
 def main(options):
     torch.set_num_threads(options.threads)
     torch.set_flush_denormal(True)
+    keep_freed_memory()
     if options.check_checkpoint:
         check_checkpoint(options)
     if not options.config:

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs the Debian 12 packages that hilomoe needs; a no-op when all are there.
-#   tools/install_packages.sh [build] [run] [test]     (default: build)
+#   tools/install_packages.sh [build] [run] [test] [peers]     (default: build)
 # Needs root, or sudo without a question.
 set -euo pipefail
 
@@ -19,6 +19,11 @@ build=(
 )
 run=(ca-certificates curl)
 test=(clang-format gzip zstd git)
+peers=(                                 # tools/pytorch
+  python3-torch python3-numpy libopenblas0-pthread
+  python3-protobuf protobuf-compiler    # reads the configs
+  zstd
+)
 
 packages=()
 for group in "${@:-build}"; do
@@ -26,7 +31,8 @@ for group in "${@:-build}"; do
     build) packages+=("${build[@]}") ;;
     run) packages+=("${run[@]}") ;;
     test) packages+=("${test[@]}") ;;
-    *) echo "install_packages.sh: unknown group '$group' (build, run, test)" >&2; exit 2 ;;
+    peers) packages+=("${peers[@]}") ;;
+    *) echo "install_packages.sh: unknown group '$group' (build, run, test, peers)" >&2; exit 2 ;;
   esac
 done
 

@@ -6,7 +6,8 @@
 # (between the valid AUCs; beyond it the measurement fails), PYTORCH_FLAGS (more flags of train.py), BUSY=1 (measure on
 # a busy machine all the same, to try the script).
 # Both programs are bound to the same cores. hilomoe takes a thread a core; for PyTorch one epoch tells which number of
-# threads, OMP_WAIT_POLICY and ATEN_CPU_CAPABILITY is fastest, and that is what is measured.
+# threads, OMP_WAIT_POLICY, ATEN_CPU_CAPABILITY and, where the config says LAZY, which update of the embeddings is
+# fastest, and that is what is measured.
 set -euo pipefail
 if [ $# -ne 2 ]; then sed -n 2,9p "$0" >&2; exit 2; fi
 
@@ -23,14 +24,16 @@ if [ "$busy" = 1 ] && [ "${BUSY:-0}" != 1 ]; then
   exit 1
 fi
 
-# train CORES CONFIG OUTPUT: PyTorch's result, with the threads, policy and capability of its fastest variant so far.
+# pytorch CORES CONFIG OUTPUT THREADS POLICY CAPABILITY UPDATE [FLAG...]: trains, and leaves the result in OUTPUT.
 pytorch() {
-  local cores=$1 config=$2 output=$3 threads=$4 policy=$5 capability=$6
+  local cores=$1 config=$2 output=$3 threads=$4 policy=$5 capability=$6 update=$7
   local environment=(OMP_WAIT_POLICY="$policy")
   if [ "$capability" != default ]; then environment+=(ATEN_CPU_CAPABILITY="$capability"); fi
+  local flags=("${@:8}")
+  if [ "$update" = dense ]; then flags+=(--dense_embeddings); fi
   # shellcheck disable=SC2086  # PYTORCH_FLAGS is a list
   taskset -c "$cores" env "${environment[@]}" "$python" "$here/train.py" --config="$config" --data_dir="$data_dir" \
-    --cache_dir="$work/pytorch_cache" --threads="$threads" --output="$output" ${PYTORCH_FLAGS:-} "${@:7}" \
+    --cache_dir="$work/pytorch_cache" --threads="$threads" --output="$output" ${PYTORCH_FLAGS:-} "${flags[@]}" \
     >"$work/pytorch.log" 2>&1 || { tail -5 "$work/pytorch.log" >&2; exit 1; }
 }
 
@@ -38,6 +41,8 @@ pytorch() {
 "$python" "$here/train.py" --config="$1" --epochs=1 --write_config="$work/probe.textproto"
 capabilities=(default)
 if grep -qm1 avx512bw /proc/cpuinfo; then capabilities+=(avx512); fi
+updates=(configured)
+if grep -q 'embedding_update: LAZY' "$work/config.textproto"; then updates+=(dense); fi
 allowed=$("$python" -c 'import os; print(*sorted(os.sched_getaffinity(0)))')
 
 for count in ${CORES:-1 2}; do
@@ -50,13 +55,19 @@ for count in ${CORES:-1 2}; do
     for policy in passive active; do
       if [ "$threads" = 1 ] && [ "$policy" = active ]; then continue; fi
       for capability in "${capabilities[@]}"; do
-        pytorch "$cores" "$work/probe.textproto" "$work/probe.json" "$threads" "$policy" "$capability"
-        rate=$("$python" -c 'import json, sys; print(int(json.load(open(sys.argv[1]))["rows_per_s"]))' "$work/probe.json")
-        if [ "$rate" -gt "$fastest" ]; then fastest=$rate variant=("$threads" "$policy" "$capability"); fi
+        for update in "${updates[@]}"; do
+          pytorch "$cores" "$work/probe.textproto" "$work/probe.json" "$threads" "$policy" "$capability" "$update"
+          rate=$("$python" -c 'import json, sys; print(int(json.load(open(sys.argv[1]))["rows_per_s"]))' \
+            "$work/probe.json")
+          if [ "$rate" -gt "$fastest" ]; then
+            fastest=$rate variant=("$threads" "$policy" "$capability" "$update")
+          fi
+        done
       done
     done
   done
-  echo "$count core(s); PyTorch's fastest: ${variant[0]} threads, OMP_WAIT_POLICY=${variant[1]}, ATen ${variant[2]}"
+  echo "$count core(s); PyTorch's fastest: ${variant[0]} threads, OMP_WAIT_POLICY=${variant[1]}, ATen ${variant[2]}," \
+    "embeddings' update ${variant[3]}"
 
   results=$work/speed.$count.jsonl
   : >"$results"

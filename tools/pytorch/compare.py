@@ -46,7 +46,8 @@ def speed(results, tolerance):
     for by in ("hilomoe", "PyTorch"):
         rates = column(results, by, "rows_per_s")
         median[by] = statistics.median(rates)
-        print(f"  {by:8} {median[by]:12,.0f} rows/s (min {min(rates):,.0f}, max {max(rates):,.0f}, {len(rates)} rounds)")
+        print(f"  {by:8} {median[by]:12,.0f} rows/s (min {min(rates):,.0f}, max {max(rates):,.0f}; "
+              f"{len(rates)} rounds)")
     auc = {by: statistics.median(column(results, by, "valid_auc")) for by in median}
     print(f"  hilomoe is {median['hilomoe'] / median['PyTorch']:.2f} times as fast; "
           f"valid AUC {auc['hilomoe']:.4f} and {auc['PyTorch']:.4f}")
@@ -77,7 +78,7 @@ def main():
                           ("quality", "means and their difference of a file of such lines")):
         command = commands.add_parser(command, help=text)
         command.add_argument("path")
-        command.add_argument("--tolerance", type=float, default=0.005, help="speed: bound on the valid AUCs' difference")
+        command.add_argument("--tolerance", type=float, default=0.005, help="speed: bound on valid AUCs' difference")
     options = parser.parse_args()
     if options.command == "hilomoe":
         print(json.dumps(hilomoe_result(options.path)))

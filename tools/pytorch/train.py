@@ -28,7 +28,7 @@ def arguments():
     parser.add_argument("--epochs", type=int, default=0, help="> 0: every stage takes so many, whatever its patience")
     parser.add_argument("--max_rows", type=int, default=0, help="> 0: only the first so many training rows")
     parser.add_argument("--dense_embeddings", action="store_true", help="DENSE updates, whatever the config says")
-    parser.add_argument("--write_config", default="", help="file for the config with --epochs in it; nothing is trained")
+    parser.add_argument("--write_config", default="", help="file for the config with --epochs in it; trains nothing")
     parser.add_argument("--check_checkpoint", default="", help="a hilomoe checkpoint whose scores are compared")
     parser.add_argument("--scores", default="", help="what hilomoe-train evaluate --scores wrote for --log")
     parser.add_argument("--log", default="", help="the log they are of; empty: the config's test log")

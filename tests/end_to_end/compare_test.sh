@@ -58,8 +58,10 @@ done
 grep -rq '"resumed": true' "$WORK/parts" --include=run.json || fail "no run was resumed"
 pass "disturbed $disturbed times, killed $killed times of it"
 
-(cd "$WORK/whole" && find . -name '*.safetensors' | sort) >"$WORK/whole.files"
-(cd "$WORK/parts" && find . -name '*.safetensors' | sort) >"$WORK/parts.files"
+# The runs' own files; what a killed process was writing stays beside, under a name that ends in .tmp.PID.
+files() { (cd "$1" && find . -name '*.safetensors' ! -path './cache/*' ! -path '*.tmp.*' | sort); }
+files "$WORK/whole" >"$WORK/whole.files"
+files "$WORK/parts" >"$WORK/parts.files"
 cmp "$WORK/whole.files" "$WORK/parts.files" || fail "other runs"
 [ "$(grep -c test.safetensors "$WORK/whole.files")" -eq 6 ] || fail "not the chosen trials alone were scored"
 while read -r file; do

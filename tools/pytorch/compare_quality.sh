@@ -8,7 +8,7 @@ set -euo pipefail
 if [ $# -ne 3 ]; then sed -n 2,6p "$0" >&2; exit 2; fi
 
 here=$(cd "$(dirname "$0")" && pwd)
-hilomoe_train=${HILOMOE_TRAIN:-$here/../../build/release/tools/train/hilomoe-train}
+hilomoe_train=${HILOMOE_TRAIN:-$here/../../build/release/bin/hilomoe-train}
 python=${PYTHON:-/usr/bin/python3}
 config=$1 data_dir=$2 work=$3
 mkdir -p "$work"

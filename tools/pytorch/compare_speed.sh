@@ -12,7 +12,7 @@ set -euo pipefail
 if [ $# -ne 2 ]; then sed -n 2,9p "$0" >&2; exit 2; fi
 
 here=$(cd "$(dirname "$0")" && pwd)
-hilomoe_train=${HILOMOE_TRAIN:-$here/../../build/release/tools/train/hilomoe-train}
+hilomoe_train=${HILOMOE_TRAIN:-$here/../../build/release/bin/hilomoe-train}
 python=${PYTHON:-/usr/bin/python3}
 data_dir=$2
 work=${WORK:-$(mktemp -d)}

@@ -18,7 +18,7 @@ data_dir=$2
 work=${WORK:-$(mktemp -d)}
 mkdir -p "$work"
 
-busy=$(awk '{ print $1 > 0.5 }' /proc/loadavg)
+busy=$(awk '{ print ($1 > 0.5) }' /proc/loadavg)
 if [ "$busy" = 1 ] && [ "${BUSY:-0}" != 1 ]; then
   echo "compare_speed.sh: the load average is $(cut -d' ' -f1 /proc/loadavg); wait until the machine is idle" >&2
   exit 1

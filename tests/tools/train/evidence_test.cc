@@ -11,8 +11,8 @@
 #include "model/checkpoint.h"
 #include "tests/model/test_files.h"
 #include "tests/tools/report/well_formed.h"
+#include "tests/tools/train/tiny_log.h"
 #include "tools/train/evidence.h"
-#include "tools/train/generate.h"
 #include "tools/train/run_record.h"
 #include "tools/train/run_report.h"
 #include "tools/train/trainer.h"
@@ -52,14 +52,7 @@ class EvidenceTest : public testing::Test {
  protected:
   static void SetUpTestSuite() {
     directory_ = new TestDirectory;
-    GenerateOptions options;
-    options.output_dir = *directory_ / "log";
-    options.compression = Compression::kNone;
-    options.rows = 12'000;
-    options.users = 60;
-    options.items = 40;
-    GenerateReport report;
-    ASSERT_TRUE(GenerateLog(options, &report).ok());
+    GenerateTinyLog(*directory_ / "log");
     WriteBytes(*directory_ / "config.textproto", kConfig);
     TrainOptions train;
     train.config_path = *directory_ / "config.textproto";

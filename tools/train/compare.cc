@@ -225,7 +225,7 @@ absl::Status Comparison::Write(const ComparisonResult& result) const {
   const ComparisonReport report = MakeReport(plan_, runs_, choice_, result);
   const std::string name = options_.output_dir + "/comparison", markdown = ReportMarkdown(report);
   HILOMOE_RETURN_IF_ERROR(WriteFile(name + ".json", ReportJson(plan_, runs_, choice_, result)));
-  HILOMOE_RETURN_IF_ERROR(WriteFile(name + ".html", ReportHtml(report, plan_, result)));
+  HILOMOE_RETURN_IF_ERROR(WriteFile(name + ".html", ReportHtml(report)));
   HILOMOE_RETURN_IF_ERROR(WriteFile(name + ".md", markdown));
   std::fputs(markdown.c_str(), stdout);
   std::fprintf(stderr, "'%s.md', .html and .json\n", name.c_str());

@@ -50,6 +50,11 @@ const char* Name(Verdict verdict) {
   return verdict == Verdict::kBetter ? "better" : verdict == Verdict::kWorse ? "worse" : "undecided";
 }
 
+const char* Name(CurveGap::Saving::Bound bound) {
+  using Bound = CurveGap::Saving::Bound;
+  return bound == Bound::kAtLeast ? "at_least" : bound == Bound::kAtMost ? "at_most" : "exact";
+}
+
 }  // namespace
 
 std::string ReportJson(const ComparisonPlan& plan, const ComparisonRuns& runs, const ComparisonChoice& choice,
@@ -61,6 +66,7 @@ std::string ReportJson(const ComparisonPlan& plan, const ComparisonRuns& runs, c
                  {"control", plan.arms[a].control},
                  {"trials", plan.arms[a].trials.size()},
                  {"chosen", arm.trial.has_value() ? Json(plan.arms[a].trials[*arm.trial].name) : Json()},
+                 {"curve", plan.arms[a].curve.empty() ? Json() : Json(plan.arms[a].curve)},
                  {"chosen_after_test", choice.arms[a].after_test},
                  {"test", ToJson(arm.test)},
                  {"valid", ToJson(arm.valid)},
@@ -88,6 +94,22 @@ std::string ReportJson(const ComparisonPlan& plan, const ComparisonRuns& runs, c
                            {"undefined_resamples", d.undefined_resamples},
                            {"verdict", Name(d.verdict)}});
   }
+  Json curves = Json::array();
+  for (const CurvePair& pair : result.curves) {
+    for (size_t i = 0; i < pair.arms.size(); ++i) {
+      const std::optional<Difference>& gain = pair.gaps[i].at_equal_flops;
+      const CurveGap::Saving& saving = pair.gaps[i].at_equal_value;
+      curves.push_back({{"arm", plan.arms[pair.arms[i]].name},
+                        {"control_curve", plan.arms[pair.controls[0]].curve},
+                        {"metric", MetricName(pair.metric)},
+                        {"seeds", pair.seeds},
+                        {"gain_at_equal_flops", gain.has_value() ? Json(gain->mean) : Json()},
+                        {"gain_interval", gain.has_value() ? ToJson(gain->interval) : Json()},
+                        {"saving_at_equal_quality", saving.value},
+                        {"saving_bound", Name(saving.bound)},
+                        {"saving_interval", ToJson(saving.interval)}});
+    }
+  }
   const Json json = {
       {"title", plan.title},
       {"monitor", v1::TrainingConfig::Monitor_Name(plan.monitor)},
@@ -102,7 +124,8 @@ std::string ReportJson(const ComparisonPlan& plan, const ComparisonRuns& runs, c
       {"best_control", choice.best_control.has_value() ? Json(plan.arms[*choice.best_control].name) : Json()},
       {"flops_reference", plan.arms[plan.flops_reference].name},
       {"arms", arms},
-      {"differences", differences}};
+      {"differences", differences},
+      {"curves", curves}};
   return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 

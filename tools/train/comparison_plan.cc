@@ -71,6 +71,7 @@ class Reader {
     if (file_.has_flops_reference()) {
       HILOMOE_ASSIGN_OR_RETURN(plan_.flops_reference, FindArm("flops_reference", file_.flops_reference()));
     }
+    HILOMOE_RETURN_IF_ERROR(CheckCurves());
     plan_.resamples = file_.bootstrap().resamples();
     plan_.bootstrap_seed = file_.bootstrap().seed();
     if (plan_.resamples < 100 || plan_.resamples > 1'000'000) {
@@ -85,6 +86,24 @@ class Reader {
       if (plan_.arms[a].name == name) return a;
     }
     return FieldError(field, absl::StrCat("no arm is called '", name, "'"));
+  }
+
+  absl::Status CheckCurves() const {
+    for (size_t a = 0; a < plan_.arms.size(); ++a) {
+      const ComparisonArm& arm = plan_.arms[a];
+      if (arm.curve.empty()) continue;
+      const auto same = [&](const ComparisonArm& other) { return other.curve == arm.curve; };
+      const std::string field = Indexed("arms", static_cast<int>(a)) + ".curve";
+      if (arm.control && std::count_if(plan_.arms.begin(), plan_.arms.end(), same) < 2) {
+        return FieldError(field, absl::StrCat("'", arm.curve, "' has one arm alone; a control's curve needs two"));
+      }
+      const ComparisonArm& first = *std::find_if(plan_.arms.begin(), plan_.arms.end(), same);
+      if (first.control != arm.control) {
+        return FieldError(field, absl::StrCat("of '", arm.curve, "', '", first.name, "' and '", arm.name,
+                                              "' must both be controls or both not"));
+      }
+    }
+    return absl::OkStatus();
   }
 
   absl::Status ReadSeeds() {
@@ -125,7 +144,7 @@ class Reader {
     ApplyOverrides(from.overrides(), &base);
     HILOMOE_RETURN_IF_ERROR(InField(field + ".overrides", CheckTrainingConfig(base)));
 
-    ComparisonArm arm{.name = from.name(), .control = from.control(), .trials = {}};
+    ComparisonArm arm{.name = from.name(), .control = from.control(), .curve = from.curve(), .trials = {}};
     const int trials = std::max(1, from.trials_size());
     for (int t = 0; t < trials; ++t) {
       const bool given = t < from.trials_size();

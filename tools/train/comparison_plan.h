@@ -21,6 +21,7 @@ struct ComparisonTrial {
 struct ComparisonArm {
   std::string name;
   bool control = false;
+  std::string curve{};                  // of which the arm is a size; empty: of none
   std::vector<ComparisonTrial> trials;  // at least one
 
   size_t Find(std::string_view trial) const;  // trials.size() when there is none

@@ -8,6 +8,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_replace.h"
+#include "tools/report/charts.h"
 #include "tools/report/html_page.h"
 #include "tools/report/svg.h"
 
@@ -65,7 +66,7 @@ std::string SeedsText(const std::vector<uint64_t>& seeds) {
 
 ReportTable ArmsTable(const ComparisonPlan& plan, const ComparisonChoice& choice, const ComparisonResult& result) {
   const bool grouped = result.groups > 0;
-  ReportTable table{.title = "Arms", .header = {}, .rows = {}, .notes = {}};
+  ReportTable table{.title = "Arms", .header = {}, .rows = {}, .notes = {}, .figures_html = {}};
   table.header = {"arm", "test AUC"};
   if (grouped) table.header.push_back("test gAUC");
   for (const char* name : {"test logloss", "valid AUC"}) table.header.push_back(name);
@@ -101,12 +102,50 @@ ReportTable ArmsTable(const ComparisonPlan& plan, const ComparisonChoice& choice
   return table;
 }
 
+// The differences of one metric as points with both intervals: seeds above, rows below.
+std::string IntervalsFigure(const ComparisonPlan& plan, const ComparisonResult& result, TestMetric metric) {
+  std::vector<const ArmDifference*> shown;
+  double reach = 0;
+  for (const ArmDifference& difference : result.differences) {
+    if (difference.metric != metric) continue;
+    shown.push_back(&difference);
+    reach = std::max(reach, std::abs(difference.over_seeds.mean));
+    for (const auto& interval : {difference.over_seeds.interval, difference.over_rows}) {
+      if (interval.has_value()) reach = std::max({reach, std::abs(interval->low), std::abs(interval->high)});
+    }
+  }
+  if (shown.empty() || !(reach > 0)) return "";
+  // Narrow, so that the text stays readable when a phone's width scales it.
+  constexpr double kWidth = 420, kRow = 44;
+  const double height = kRow * static_cast<double>(shown.size()) + 24;
+  const LinearScale x{-reach, reach, kWidth * 0.015, kWidth * 0.985};
+  Svg svg(kWidth, height, absl::StrCat("Differences of ", Title(metric)),
+          "both intervals of each; numbers in the table");
+  svg.Line(x(0), 0, x(0), height - 18, "grid");
+  for (size_t i = 0; i < shown.size(); ++i) {
+    const ArmDifference& d = *shown[i];
+    const double y = kRow * static_cast<double>(i) + 28;
+    const auto line = [&](const std::optional<Interval>& interval, double at, std::string_view style) {
+      if (interval.has_value()) svg.Line(x(interval->low), at, x(interval->high), at, style);
+    };
+    svg.Text(0, y - 14, plan.arms[d.control].name, Svg::Anchor::kStart);
+    line(d.over_seeds.interval, y - 5, "line s1");
+    line(d.over_rows, y + 5, "line s2");
+    svg.Circle(x(d.over_seeds.mean), y, 4, "f3");
+  }
+  svg.Text(x(0), height - 4, "0", Svg::Anchor::kMiddle, "faint");
+  svg.Text(x(reach), height - 4, absl::StrFormat("%+.5f", reach), Svg::Anchor::kEnd, "faint");
+  return Figure(Title(metric), svg.Html(),
+                absl::StrCat("upper line over seeds, lower line over test ", result.groups > 0 ? "groups" : "rows"));
+}
+
 ReportTable DifferencesTable(const ComparisonPlan& plan, const ComparisonChoice& choice,
                              const ComparisonResult& result) {
   ReportTable table{.title = absl::StrCat("'", plan.arms[plan.judged].name, "' minus each control, on the test rows"),
                     .header = {"control", "metric", "difference", "95 % over seeds", "95 % over test rows", "verdict"},
                     .rows = {},
-                    .notes = {}};
+                    .notes = {},
+                    .figures_html = {}};
   if (result.groups > 0) table.header[4] = "95 % over test groups";
   bool all_paired = true, any_paired = false;
   size_t undefined = 0;
@@ -143,6 +182,84 @@ ReportTable DifferencesTable(const ComparisonPlan& plan, const ComparisonChoice&
   if (undefined > 0) {
     table.notes.push_back(absl::StrCat(undefined, " resamples without a value (one class only) are left out."));
   }
+  for (const TestMetric metric : {TestMetric::kAuc, TestMetric::kGauc}) {
+    if (std::string figure = IntervalsFigure(plan, result, metric); !figure.empty()) {
+      table.figures_html.push_back(std::move(figure));
+    }
+  }
+  return table;
+}
+
+std::string SavingText(const CurveGap::Saving& saving) {
+  using Bound = CurveGap::Saving::Bound;
+  const char* const bound = saving.bound == Bound::kAtLeast  ? "at least "
+                            : saving.bound == Bound::kAtMost ? "at most "
+                                                             : "";
+  return absl::StrFormat("%s%+.1f %%", bound, 100 * saving.value);
+}
+
+// Every curve's mean against FLOPs.
+std::string CurvesFigure(const ComparisonPlan& plan, const ComparisonResult& result, TestMetric metric) {
+  LineChart chart;
+  chart.text = {.id = absl::StrCat("curves-", MetricName(metric)),
+                .title = absl::StrCat("Test ", Title(metric), " against FLOPs"),
+                .description = "mean over seeds of every size; numbers in the tables",
+                .x_label = "kFLOPs of a row",
+                .y_label = Title(metric)};
+  for (const CurvePair& pair : result.curves) {
+    if (pair.metric != metric) continue;
+    for (const std::vector<size_t>* arms : {&pair.controls, &pair.arms}) {
+      const std::string& name = plan.arms[arms->front()].curve;
+      const auto drawn = [&](const ChartSeries& series) { return series.name == name; };
+      if (std::any_of(chart.series.begin(), chart.series.end(), drawn)) continue;
+      ChartSeries& series = chart.series.emplace_back();
+      series.name = name;
+      series.dots = true;
+      series.dashed = plan.arms[arms->front()].control;
+      for (const size_t a : *arms) {
+        const double mean = result.arms[a].test[static_cast<size_t>(metric)].mean;
+        series.points.push_back({.x = static_cast<double>(result.arms[a].flops) / 1000,
+                                 .y = mean,
+                                 .tip = absl::StrFormat("%s: %.5f", plan.arms[a].name, mean)});
+      }
+    }
+  }
+  return chart.series.empty()
+             ? ""
+             : Figure(absl::StrCat(Title(metric), " against FLOPs"), Draw(chart), "kFLOPs of a row; dashed: controls");
+}
+
+ReportTable CurvesTable(const ComparisonPlan& plan, const ComparisonResult& result) {
+  ReportTable table{.title = "Curves: quality against FLOPs, on the test rows",
+                    .header = {"arm", "FLOPs/row", "held against", "metric", "gain at equal FLOPs", "95 % over seeds",
+                               "FLOPs saved at equal quality", "95 % over seeds"},
+                    .rows = {},
+                    .notes = {},
+                    .figures_html = {}};
+  for (const CurvePair& pair : result.curves) {
+    for (size_t i = 0; i < pair.arms.size(); ++i) {
+      const CurveGap& gap = pair.gaps[i];
+      const auto& gain = gap.at_equal_flops;
+      const auto& interval = gap.at_equal_value.interval;
+      table.rows.push_back({plan.arms[pair.arms[i]].name, WithCommas(result.arms[pair.arms[i]].flops),
+                            absl::StrCat(plan.arms[pair.controls[0]].curve, ", ", pair.seeds, " seeds"),
+                            Title(pair.metric), gain.has_value() ? absl::StrFormat("%+.5f", gain->mean) : kNone,
+                            gain.has_value() ? Text(gain->interval) : kNone, SavingText(gap.at_equal_value),
+                            interval.has_value()
+                                ? absl::StrFormat("[%+.1f, %+.1f]", 100 * interval->low, 100 * interval->high)
+                                : kNone});
+    }
+  }
+  table.notes = {
+      "A curve joins the means of its arms by straight lines over the logarithm of FLOPs. Gain: the arm's metric minus "
+      "the control curve's at the same FLOPs, seed by seed, with Student's t; none outside the curve. Saved: how many "
+      "fewer FLOPs the arm has than the control curve needs for the arm's metric, with a bootstrap over seeds; beyond "
+      "the curve's ends, its end counts. Each arm stands as it was chosen on the validation rows."};
+  for (const TestMetric metric : {TestMetric::kAuc, TestMetric::kGauc}) {
+    if (std::string figure = CurvesFigure(plan, result, metric); !figure.empty()) {
+      table.figures_html.push_back(std::move(figure));
+    }
+  }
   return table;
 }
 
@@ -153,7 +270,8 @@ ReportTable TrialsTable(const ComparisonPlan& plan, const ComparisonRuns& runs, 
                     .header = {"arm", "trial", absl::StrCat("valid ", v1::TrainingConfig::Monitor_Name(plan.monitor)),
                                "seeds", "chosen"},
                     .rows = {},
-                    .notes = {}};
+                    .notes = {},
+                    .figures_html = {}};
   for (size_t a = 0; a < plan.arms.size(); ++a) {
     const ComparisonArm& arm = plan.arms[a];
     for (size_t t = 0; t < arm.trials.size() && arm.trials.size() > 1; ++t) {
@@ -177,7 +295,7 @@ ReportTable TrialsTable(const ComparisonPlan& plan, const ComparisonRuns& runs, 
 }
 
 ReportTable FailuresTable(const ComparisonPlan& plan, const ComparisonRuns& runs) {
-  ReportTable table{.title = "Failed runs", .header = {"run", "why"}, .rows = {}, .notes = {}};
+  ReportTable table{.title = "Failed runs", .header = {"run", "why"}, .rows = {}, .notes = {}, .figures_html = {}};
   for (const ComparisonRun& run : runs.all()) {
     const bool failed = run.state == ComparisonRun::State::kFailed;
     if (!failed && run.test_error.empty()) continue;
@@ -226,43 +344,6 @@ std::string MarkdownCell(std::string_view text) {
   return absl::StrReplaceAll(absl::string_view(text.data(), text.size()), {{"|", "\\|"}, {"\n", " "}});
 }
 
-// The differences of one metric as points with both intervals: seeds above, rows below.
-std::string IntervalsFigure(const ComparisonPlan& plan, const ComparisonResult& result, TestMetric metric) {
-  std::vector<const ArmDifference*> shown;
-  double reach = 0;
-  for (const ArmDifference& difference : result.differences) {
-    if (difference.metric != metric) continue;
-    shown.push_back(&difference);
-    reach = std::max(reach, std::abs(difference.over_seeds.mean));
-    for (const auto& interval : {difference.over_seeds.interval, difference.over_rows}) {
-      if (interval.has_value()) reach = std::max({reach, std::abs(interval->low), std::abs(interval->high)});
-    }
-  }
-  if (shown.empty() || !(reach > 0)) return "";
-  // Narrow, so that the text stays readable when a phone's width scales it.
-  constexpr double kWidth = 420, kRow = 44;
-  const double height = kRow * static_cast<double>(shown.size()) + 24;
-  const LinearScale x{-reach, reach, kWidth * 0.015, kWidth * 0.985};
-  Svg svg(kWidth, height, absl::StrCat("Differences of ", Title(metric)),
-          "both intervals of each; numbers in the table");
-  svg.Line(x(0), 0, x(0), height - 18, "grid");
-  for (size_t i = 0; i < shown.size(); ++i) {
-    const ArmDifference& d = *shown[i];
-    const double y = kRow * static_cast<double>(i) + 28;
-    const auto line = [&](const std::optional<Interval>& interval, double at, std::string_view style) {
-      if (interval.has_value()) svg.Line(x(interval->low), at, x(interval->high), at, style);
-    };
-    svg.Text(0, y - 14, plan.arms[d.control].name, Svg::Anchor::kStart);
-    line(d.over_seeds.interval, y - 5, "line s1");
-    line(d.over_rows, y + 5, "line s2");
-    svg.Circle(x(d.over_seeds.mean), y, 4, "f3");
-  }
-  svg.Text(x(0), height - 4, "0", Svg::Anchor::kMiddle, "faint");
-  svg.Text(x(reach), height - 4, absl::StrFormat("%+.5f", reach), Svg::Anchor::kEnd, "faint");
-  return Figure(Title(metric), svg.Html(),
-                absl::StrCat("upper line over seeds, lower line over test ", result.groups > 0 ? "groups" : "rows"));
-}
-
 }  // namespace
 
 ComparisonReport MakeReport(const ComparisonPlan& plan, const ComparisonRuns& runs, const ComparisonChoice& choice,
@@ -277,6 +358,7 @@ ComparisonReport MakeReport(const ComparisonPlan& plan, const ComparisonRuns& ru
   for (std::string& remark : Remarks(plan, choice)) report.introduction.push_back(std::move(remark));
   report.tables.push_back(ArmsTable(plan, choice, result));
   if (!result.differences.empty()) report.tables.push_back(DifferencesTable(plan, choice, result));
+  if (!result.curves.empty()) report.tables.push_back(CurvesTable(plan, result));
   if (ReportTable trials = TrialsTable(plan, runs, choice); !trials.rows.empty()) report.tables.push_back(trials);
   if (ReportTable failures = FailuresTable(plan, runs); !failures.rows.empty()) report.tables.push_back(failures);
   return report;
@@ -299,20 +381,14 @@ std::string ReportMarkdown(const ComparisonReport& report) {
   return out;
 }
 
-std::string ReportHtml(const ComparisonReport& report, const ComparisonPlan& plan, const ComparisonResult& result) {
+std::string ReportHtml(const ComparisonReport& report) {
   std::string body;
   for (const std::string& paragraph : report.introduction) body += Paragraph(paragraph);
   for (const ReportTable& table : report.tables) {
     Table rows("", table.header);
     for (const std::vector<std::string>& cells : table.rows) rows.AddRow(cells);
     std::string html = rows.Html();
-    if (!result.differences.empty() && &table == &report.tables[1]) {
-      std::vector<std::string> figures;
-      for (const TestMetric metric : {TestMetric::kAuc, TestMetric::kGauc}) {
-        if (std::string figure = IntervalsFigure(plan, result, metric); !figure.empty()) figures.push_back(figure);
-      }
-      html += FigureGrid(figures);
-    }
+    if (!table.figures_html.empty()) html += FigureGrid(table.figures_html);
     for (const std::string& note : table.notes) html += Paragraph(note);
     body += Section(absl::StrCat("table-", &table - report.tables.data()), table.title, html);
   }

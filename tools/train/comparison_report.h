@@ -17,7 +17,8 @@ struct ReportTable {
   std::string title;
   std::vector<std::string> header;
   std::vector<std::vector<std::string>> rows;
-  std::vector<std::string> notes;  // below it
+  std::vector<std::string> notes;         // below it
+  std::vector<std::string> figures_html;  // of the HTML report alone
 };
 
 struct ComparisonReport {
@@ -30,8 +31,7 @@ ComparisonReport MakeReport(const ComparisonPlan& plan, const ComparisonRuns& ru
                             const ComparisonResult& result);
 
 std::string ReportMarkdown(const ComparisonReport& report);
-// With a picture of the intervals.
-std::string ReportHtml(const ComparisonReport& report, const ComparisonPlan& plan, const ComparisonResult& result);
+std::string ReportHtml(const ComparisonReport& report);
 std::string ReportJson(const ComparisonPlan& plan, const ComparisonRuns& runs, const ComparisonChoice& choice,
                        const ComparisonResult& result);
 

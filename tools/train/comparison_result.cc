@@ -84,6 +84,70 @@ Verdict Judge(const ArmDifference& difference) {
   return larger == (difference.metric != TestMetric::kLogloss) ? Verdict::kBetter : Verdict::kWorse;
 }
 
+// Of the arms, those of this curve that have a result, by ascending FLOPs.
+std::vector<size_t> SizesOf(const ComparisonPlan& plan, const ComparisonResult& result, const std::string& curve) {
+  std::vector<size_t> sizes;
+  for (size_t a = 0; a < plan.arms.size(); ++a) {
+    if (plan.arms[a].curve == curve && result.arms[a].test[0].n > 0) sizes.push_back(a);
+  }
+  const auto flops = [&](size_t a) { return result.arms[a].flops; };
+  std::stable_sort(sizes.begin(), sizes.end(), [&](size_t x, size_t y) { return flops(x) < flops(y); });
+  return sizes;
+}
+
+std::optional<CurvePair> HoldCurves(const ComparisonPlan& plan, const ComparisonRuns& runs,
+                                    const ComparisonChoice& choice, const ComparisonResult& result, TestMetric metric,
+                                    const std::string& judged, const std::string& control) {
+  CurvePair pair{.metric = metric,
+                 .arms = SizesOf(plan, result, judged),
+                 .controls = SizesOf(plan, result, control),
+                 .gaps = {},
+                 .seeds = 0};
+  // A curve has one value at a place: of controls of equal FLOPs, the first.
+  const auto same_flops = [&](size_t x, size_t y) { return result.arms[x].flops == result.arms[y].flops; };
+  pair.controls.erase(std::unique(pair.controls.begin(), pair.controls.end(), same_flops), pair.controls.end());
+  if (pair.arms.empty() || pair.controls.size() < 2) return std::nullopt;
+  std::vector<CurveSize> sizes[2];
+  const auto value = [&](size_t arm, size_t seed) -> std::optional<double> {
+    const ComparisonRun& run = runs.Get(arm, *choice.arms[arm].trial, seed);
+    return run.test.has_value() ? Value(*run.test, metric) : std::nullopt;
+  };
+  const auto has_value = [&](const std::vector<size_t>& arms, size_t seed) {
+    return std::all_of(arms.begin(), arms.end(), [&](size_t arm) { return value(arm, seed).has_value(); });
+  };
+  for (int side = 0; side < 2; ++side) {
+    for (const size_t arm : side == 0 ? pair.arms : pair.controls) {
+      CurveSize& size = sizes[side].emplace_back();
+      size.flops = static_cast<double>(result.arms[arm].flops);
+      for (size_t s = 0; s < plan.seeds.size(); ++s) {
+        if (has_value(pair.arms, s) && has_value(pair.controls, s)) size.values.push_back(*value(arm, s));
+      }
+    }
+  }
+  pair.seeds = sizes[0].front().values.size();
+  if (pair.seeds == 0) return std::nullopt;
+  pair.gaps = CompareCurves(sizes[0], sizes[1], plan.resamples, plan.bootstrap_seed);
+  return pair;
+}
+
+std::vector<CurvePair> HoldAllCurves(const ComparisonPlan& plan, const ComparisonRuns& runs,
+                                     const ComparisonChoice& choice, const ComparisonResult& result) {
+  std::vector<std::string> names[2];  // judged, controls
+  for (const ComparisonArm& arm : plan.arms) {
+    std::vector<std::string>& of = names[arm.control];
+    if (!arm.curve.empty() && std::find(of.begin(), of.end(), arm.curve) == of.end()) of.push_back(arm.curve);
+  }
+  std::vector<CurvePair> pairs;
+  for (const TestMetric metric : {TestMetric::kAuc, TestMetric::kGauc}) {
+    for (const std::string& judged : names[0]) {
+      for (const std::string& control : names[1]) {
+        if (auto pair = HoldCurves(plan, runs, choice, result, metric, judged, control)) pairs.push_back(*pair);
+      }
+    }
+  }
+  return pairs;
+}
+
 // Of runs [begin, begin + n) of a resample.
 double Mean(const double* values, size_t n) {
   double sum = 0;
@@ -121,6 +185,7 @@ absl::StatusOr<ComparisonResult> Analyse(const ComparisonPlan& plan, const Compa
     tested[a] = TestedRuns(plan, runs, choice, a);
     for (const ComparisonRun* run : tested[a]) scores.push_back(run->scores);
   }
+  result.curves = HoldAllCurves(plan, runs, choice, result);
   const std::vector<const ComparisonRun*>& judged = tested[plan.judged];
   if (judged.empty()) return result;
   HILOMOE_ASSIGN_OR_RETURN(const BootstrapValues resamples,

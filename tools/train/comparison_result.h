@@ -12,6 +12,7 @@
 #include "tools/common/statistics.h"
 #include "tools/train/bootstrap.h"
 #include "tools/train/comparison_choice.h"
+#include "tools/train/comparison_curves.h"
 #include "tools/train/comparison_plan.h"
 #include "tools/train/comparison_runs.h"
 
@@ -41,10 +42,19 @@ struct ArmDifference {
   Verdict verdict = Verdict::kUndecided;
 };
 
+// Two curves of arms that are not controls and arms that are, in one metric (never logloss).
+struct CurvePair {
+  TestMetric metric;
+  std::vector<size_t> arms, controls;  // of the plan, by ascending FLOPs
+  std::vector<CurveGap> gaps;          // of `arms`
+  size_t seeds = 0;                    // that every arm of both has been tested with
+};
+
 struct ComparisonResult {
   std::vector<ArmResult> arms;             // of the plan
   std::vector<ArmDifference> differences;  // by control in the plan's order, then by metric
-  size_t rows = 0, groups = 0;             // of test; 0 groups: not grouped
+  std::vector<CurvePair> curves;
+  size_t rows = 0, groups = 0;  // of test; 0 groups: not grouped
 };
 
 const char* MetricName(TestMetric metric);  // "auc"

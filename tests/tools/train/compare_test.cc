@@ -151,6 +151,30 @@ TEST_F(CompareTest, TheGridFromEndToEnd) {
   EXPECT_EQ(ReadBytes(directory_ / "out/comparison.md"), markdown);
 }
 
+TEST_F(CompareTest, CurvesAreHeldAgainstTheControls) {
+  const std::string sizes = R"(
+    arms { name: "small" config: "base.textproto" control: true curve: "dense"
+      overrides { model { network { blocks { width: 4 } } } } }
+    arms { name: "large" config: "base.textproto" control: true curve: "dense"
+      overrides { model { network { blocks { width: 32 } } } } })";
+  ASSERT_TRUE(
+      Run(Replaced(kComparison, "arms { name: \"wide\"", "arms { name: \"wide\" curve: \"ours\"") + sizes).ok());
+  const Json result = Result();
+  // AUC and gAUC of the one size.
+  ASSERT_EQ(result.at("curves").size(), 2u);
+  const Json& auc = result.at("curves")[0];
+  EXPECT_EQ(auc.at("arm"), "wide");
+  EXPECT_EQ(auc.at("control_curve"), "dense");
+  EXPECT_EQ(auc.at("metric"), "auc");
+  EXPECT_EQ(auc.at("seeds"), 3);
+  // FLOPs are 2 (8 W + W): the width alone counts, and 16 is 2 of 3 doublings from 4 to 32.
+  const auto mean = [&](size_t arm) { return result.at("arms")[arm].at("test").at("auc").at("mean").get<double>(); };
+  EXPECT_NEAR(auc.at("gain_at_equal_flops").get<double>(), mean(0) - (mean(2) + 2 * mean(3)) / 3, 1e-12);
+  EXPECT_LT(auc.at("gain_interval")[0].get<double>(), auc.at("gain_at_equal_flops").get<double>());
+  EXPECT_THAT(printed_, HasSubstr("| wide | 288 | dense, 3 seeds | AUC | "));
+  EXPECT_THAT(ReadBytes(directory_ / "out/comparison.html"), HasSubstr("AUC against FLOPs"));
+}
+
 TEST_F(CompareTest, SelectionNeverLooksAtTest) {
   fs::rename(directory_ / "log/test.csv", directory_ / "log/hidden.csv");
   const absl::Status status = Run();

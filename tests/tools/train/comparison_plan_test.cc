@@ -124,6 +124,7 @@ TEST_F(ComparisonPlanTest, MistakesAreNamedWithTheirLine) {
       {"selection_seeds: 2", "selection_seeds: 0", "c.textproto:11: selection_seeds"},
       {"control: true", "control: true overrides { data { test: \"other.csv\" } }", "differ from the first arm's"},
       {"selection_seeds: 2", "bootstrap { resamples: 1 }", "bootstrap.resamples"},
+      {"control: true", "control: true curve: \"dense\"", "arms[1].curve: 'dense' has one arm alone"},
   };
   for (const auto& c : cases) {
     const auto plan = Read(Replaced(kComparison, c.from, c.to));

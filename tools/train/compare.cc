@@ -228,6 +228,7 @@ absl::Status Comparison::Write(const ComparisonResult& result) const {
   HILOMOE_RETURN_IF_ERROR(WriteFile(name + ".html", ReportHtml(report)));
   HILOMOE_RETURN_IF_ERROR(WriteFile(name + ".md", markdown));
   std::fputs(markdown.c_str(), stdout);
+  std::fflush(stdout);  // before what stderr says, where both go to one file
   std::fprintf(stderr, "'%s.md', .html and .json\n", name.c_str());
   return absl::OkStatus();
 }

@@ -44,7 +44,8 @@ absl::Status EvaluateLog(const EvaluateOptions& options) {
   HILOMOE_ASSIGN_OR_RETURN(const ModelSpec spec, ModelSpec::Create(checkpoint.config.model()));
   const TensorRegistry registry = TensorRegistry::ForTraining(spec, checkpoint.TableRows(spec));
   const auto tensors = registry.Bind<const float>(spec, checkpoint.weights.data());
-  const LogEncoder encoder(spec, checkpoint.vocabularies, tensors.features);
+  HILOMOE_ASSIGN_OR_RETURN(const LogEncoder encoder,
+                           LogEncoder::Create(spec, checkpoint.vocabularies, tensors.features));
   Parallel parallel(options.threads > 0 ? options.threads : UsableCpuCount());
   Network<float> network(spec, registry, parallel);
 

@@ -244,7 +244,8 @@ absl::StatusOr<RowCache> LogCache::Rows(const std::string& name, const std::vect
 absl::Status LogCache::WriteRows(const std::string& name, const std::vector<std::string>& logs,
                                  const LogChunksOptions& columns, RowCacheWriter* writer) const {
   HILOMOE_ASSIGN_OR_RETURN(LogChunks log, LogChunks::Open(logs, *spec_, columns));
-  const LogEncoder encoder(*spec_, statistics_.vocabularies, NumericTensors(statistics_));
+  HILOMOE_ASSIGN_OR_RETURN(const LogEncoder encoder,
+                           LogEncoder::Create(*spec_, statistics_.vocabularies, NumericTensors(statistics_)));
   LogChunk chunk;
   LabelledRows rows;
   ProgressBar progress({.label = name});

@@ -16,6 +16,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "model/checkpoint.h"
+#include "model/file_io.h"
 #include "model/flops.h"
 #include "model/status_macros.h"
 #include "runtime/cpu_count.h"
@@ -471,6 +472,8 @@ absl::Status Train(const TrainOptions& options) {
   std::filesystem::create_directories(options.output_dir, error);
   if (error)
     return absl::InvalidArgumentError(absl::StrCat("cannot create '", options.output_dir, "': ", error.message()));
+  // Of runs that were killed while they wrote; each is as large as the model.
+  for (const char* name : {"checkpoint", "resume"}) RemoveLeftovers(absl::StrCat(options.output_dir, "/", name));
   Trainer trainer(options, std::move(config), std::move(spec));
   return trainer.Run();
 }

@@ -1,4 +1,7 @@
 // Interrupted runs end where undisturbed ones do.
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include <filesystem>
 #include <fstream>
 #include <string>
@@ -85,6 +88,24 @@ TEST_F(TrainerTest, ARunStoppedBeforeItsFirstStepResumes) {
   options.stop_requested = nullptr;
   options.resume = true;
   EXPECT_TRUE(Train(options).ok());
+}
+
+TEST_F(TrainerTest, WhatAKilledRunLeftHalfWrittenGoesAtTheNextStart) {
+  TrainOptions options = Options("killed");
+  const pid_t dead = fork();
+  if (dead == 0) _exit(0);
+  ASSERT_EQ(waitpid(dead, nullptr, 0), dead);
+  for (const char* name : {"/checkpoint.tmp.", "/resume.tmp."}) {
+    const std::string half = options.output_dir + name + std::to_string(dead);
+    std::filesystem::create_directories(half);
+    std::ofstream(half + "/weights.safetensors") << "half of them";
+  }
+  const std::string other = options.output_dir + "/checkpoint.tmp.backup";
+  std::filesystem::create_directories(other);
+  ASSERT_TRUE(absl::IsCancelled(Train(StoppedAfterOneStep(options))));
+  EXPECT_FALSE(std::filesystem::exists(options.output_dir + "/checkpoint.tmp." + std::to_string(dead)));
+  EXPECT_FALSE(std::filesystem::exists(options.output_dir + "/resume.tmp." + std::to_string(dead)));
+  EXPECT_TRUE(std::filesystem::exists(other));
 }
 
 TEST_F(TrainerTest, ResumeRefusesOtherLogs) {

@@ -253,7 +253,7 @@ std::string RunPage(const RunRecord& record) {
   const Json* final = record.Final("test");
   if (final == nullptr) final = record.Final("valid");
   std::string body;
-  if (NumberIn(record.run, "format") != 1) {
+  if (NumberIn(record.run, "format") != kRunLogFormat) {
     body += Paragraph("This record was written by another version; some of it may be missing here.");
   }
   if (record.run.contains("earlier_lost")) {

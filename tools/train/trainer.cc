@@ -374,7 +374,7 @@ absl::Status Trainer::EndStage() {
   std::fprintf(stderr, "stage %s: %s\n%s", stage().name().c_str(),
                improved ? absl::StrCat("ends at valid ", MetricsText(best_evaluation_.metrics)).c_str()
                         : "never exceeded its start; undone",
-               UtilisationText(best_evaluation_.utilisation).c_str());
+               UtilisationText(spec_, best_evaluation_.utilisation).c_str());
   HILOMOE_RETURN_IF_ERROR(evidence_.StageEnded(best_evaluation_, improved, state_));
   state_.weights = state_.best_weights;
   ++state_.stage;

@@ -6,6 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "model/checkpoint.h"
@@ -32,6 +34,7 @@ model {
     blocks { width: 8 experts { layers: 2 experts_per_layer: 4 } }
     blocks { width: 8 }
     blocks { width: 8 experts { layers: 1 experts_per_layer: 9 top_k: 2 } }
+    cross { experts { layers: 1 experts_per_layer: 3 } }
   }
 }
 data { train: "train.csv" valid: "valid.csv" test: "test.csv" group_by: "request_id"
@@ -59,7 +62,9 @@ class EvidenceTest : public testing::Test {
     train.data_dir = *directory_ / "log";
     train.output_dir = Run();
     train.threads = 2;
+    testing::internal::CaptureStderr();
     const absl::Status status = Train(train);
+    printed_ = testing::internal::GetCapturedStderr();
     ASSERT_TRUE(status.ok()) << status;
   }
   static void TearDownTestSuite() {
@@ -85,8 +90,10 @@ class EvidenceTest : public testing::Test {
   }
 
   static TestDirectory* directory_;
+  static std::string printed_;  // by the training, to stderr
 };
 TestDirectory* EvidenceTest::directory_ = nullptr;
+std::string EvidenceTest::printed_;
 
 TEST_F(EvidenceTest, TheReportIsDrawnFromTheRecordAlone) {
   const std::string page = ReadBytes(Run() + "/report.html");
@@ -113,6 +120,27 @@ TEST_F(EvidenceTest, EveryMomentOfARunHasAReport) {
   EXPECT_GT(pages, 50U);
 }
 
+// Cross layers too have a name of their own, and the tensors of the checkpoint begin with the same.
+TEST_F(EvidenceTest, BlocksHaveTheirNamesEverywhere) {
+  const RunRecord record = Record();
+  const Json& utilisation = record.Final("test")->at("utilisation");
+  ASSERT_EQ(utilisation.size(), 3U);
+  const std::string page = ReadBytes(Run() + "/report.html");
+  const char* const names[] = {"blocks.0", "blocks.2", "cross.0"};
+  for (size_t i = 0; i < 3; ++i) {
+    EXPECT_EQ(utilisation.at(i).at("block"), names[i]);
+    EXPECT_THAT(page, HasSubstr(absl::StrCat("<h3>", names[i], "</h3>")));
+    EXPECT_THAT(page, HasSubstr(absl::StrCat(">", names[i], "</text>")));  // in the key of the entropies
+    EXPECT_THAT(printed_, HasSubstr(absl::StrCat("\n  ", names[i], " layer 0: entropy")));
+  }
+  EXPECT_THAT(page, Not(HasSubstr("lock 3")));
+  // A record of format 1 has numbers.
+  const std::string old = absl::StrReplaceAll(ReadBytes(Run() + "/metrics.jsonl"), {{"\"cross.0\"", "3"}});
+  const absl::StatusOr<std::string> old_page = Page(old);
+  ASSERT_TRUE(old_page.ok()) << old_page.status();
+  EXPECT_THAT(*old_page, HasSubstr("<h3>block 3</h3>"));
+}
+
 TEST_F(EvidenceTest, TheRecordAgreesWithTheCheckpoint) {
   const RunRecord record = Record();
   const absl::StatusOr<Checkpoint> checkpoint = ReadCheckpoint(Run() + "/checkpoint");
@@ -123,9 +151,9 @@ TEST_F(EvidenceTest, TheRecordAgreesWithTheCheckpoint) {
   EXPECT_EQ(test->at("metrics").at("logloss"), checkpoint->metrics.at("test.logloss"));
   EXPECT_EQ(valid->at("metrics").at("gauc"), checkpoint->metrics.at("valid.gauc"));
   EXPECT_EQ(record.run.at("parameters"), checkpoint->weights.size());
-  // alpha, tau [L], c [L K], V [L K, 8], U [L K, 8] of two blocks.
+  // alpha, tau [L], c [L K], V [L K, 8], U [L K, 8] of three blocks.
   EXPECT_EQ(record.run.at("parameters").get<int>() - record.run.at("parameters_without_experts").get<int>(),
-            (1 + 2 + 8 + 2 * 8 * 8) + (1 + 1 + 9 + 2 * 9 * 8));
+            (1 + 2 + 8 + 2 * 8 * 8) + (1 + 1 + 9 + 2 * 9 * 8) + (1 + 1 + 3 + 2 * 3 * 8));
   EXPECT_EQ(record.run.at("rows").at("valid"), valid->at("metrics").at("rows"));
   EXPECT_EQ(record.run.at("monitor"), "auc");
   EXPECT_EQ(record.run.at("threads"), 2);
@@ -160,7 +188,7 @@ TEST_F(EvidenceTest, ProgressCoversEveryBatchOnce) {
   EXPECT_EQ(record.evaluations[4].at("step"), 2 * batches);
   EXPECT_EQ(record.evaluations[5].at("stage"), 1);
   EXPECT_TRUE(record.evaluations[0].at("utilisation").empty());
-  EXPECT_EQ(record.evaluations[5].at("utilisation").size(), 2U);
+  EXPECT_EQ(record.evaluations[5].at("utilisation").size(), 3U);
 }
 
 TEST_F(EvidenceTest, FinalNumbersAddUp) {

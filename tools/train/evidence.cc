@@ -15,6 +15,7 @@
 #include "tools/common/calibration.h"
 #include "tools/common/metrics_json.h"
 #include "tools/train/run_report.h"
+#include "tools/train/schedule.h"
 #include "tools/train/slices.h"
 #include "tools/train/training_config.h"
 
@@ -60,8 +61,11 @@ Json RunJson(const RunFacts& facts) {
     if (tensor.group == TensorGroup::kExpert || tensor.group == TensorGroup::kRouter) experts += tensor.size;
   }
   Json stages = Json::array();
-  for (const v1::Stage& stage : facts.config->stages()) {
-    stages.push_back({{"name", stage.name()}, {"experts", stage.experts()}, {"epochs", stage.epochs()}});
+  for (int s = 0; s < facts.config->stages_size(); ++s) {
+    const v1::Stage& stage = facts.config->stages(s);
+    stages.push_back({{"name", stage.name()},
+                      {"experts", stage.experts()},
+                      {"epochs", StageEpochs(*facts.config, static_cast<size_t>(s))}});
   }
   return {
       {"event", "run"},

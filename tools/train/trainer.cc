@@ -271,7 +271,8 @@ absl::Status Trainer::Step() {
   const size_t n = logs_->training_rows().rows();
   if (batches_ == nullptr) batches_ = std::make_unique<BatchSource>(logs_->training_rows(), batch_options_);
   const auto [first, last] = StageBatches(config_, state_.stage, batches_->batches());
-  const uint64_t count = last - first, batch = first + state_.batch, epochs = config_.one_pass() ? 1 : stage.epochs();
+  const uint64_t count = last - first, batch = first + state_.batch;
+  const uint64_t epochs = StageEpochs(config_, state_.stage);
   // One pass is one order of rows, whatever the stage.
   HILOMOE_ASSIGN_OR_RETURN(const LabelledRows* rows,
                            batches_->Get(config_.one_pass() ? 0 : state_.stage, state_.epoch, batch));

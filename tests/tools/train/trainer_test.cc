@@ -126,7 +126,9 @@ TEST_F(TrainerTest, OnePassTrainsOnEveryBatchOnce) {
   ASSERT_TRUE(status.ok()) << status;
   const std::string log = Read(options.data_dir + "/train.csv");
   const auto rows = static_cast<size_t>(std::count(log.begin(), log.end(), '\n')) - 1;
-  const Json end = Timeless(options.output_dir).back();
+  const std::vector<Json> lines = Timeless(options.output_dir);
+  for (const Json& stage : lines.front().at("stages")) EXPECT_EQ(stage.at("epochs"), 1) << stage;
+  const Json& end = lines.back();
   ASSERT_EQ(end.at("event"), "end");
   EXPECT_EQ(end.at("step").get<size_t>(), rows % 256 == 1 ? rows / 256 : (rows + 255) / 256);
 }

@@ -109,6 +109,7 @@ class Trainer {
   };
 
   absl::Status Prepare();
+  bool StateFits() const;
   absl::Status StartStage();
   absl::Status Step();
   absl::Status EvaluateStage(bool* over);
@@ -177,7 +178,7 @@ absl::Status Trainer::Prepare() {
     HILOMOE_ASSIGN_OR_RETURN(SavedRun saved, ReadTrainState(ResumePath(), config_));
     state_ = std::move(saved.state);
     threads_ = saved.threads;
-    if (state_.weights.size() != registry_->size() || state_.data_fingerprint != fingerprint) {
+    if (state_.data_fingerprint != fingerprint) {
       return absl::FailedPreconditionError(absl::StrCat(
           "'", ResumePath(), "' was saved with other training or validation logs; train without --resume"));
     }
@@ -202,6 +203,10 @@ absl::Status Trainer::Prepare() {
   parallel_ = std::make_unique<Parallel>(threads_);
   network_ = std::make_unique<Network<float>>(spec_, *registry_, *parallel_);
   adam_ = std::make_unique<Adam>(config_.optimizer(), *registry_, *parallel_);
+  if (options_.resume && !StateFits()) {
+    return absl::DataLossError(
+        absl::StrCat("'", ResumePath(), "' is of another size than the model; train without --resume"));
+  }
   if (options_.resume && state_.started) {
     adam_->m() = std::move(state_.m);
     adam_->v() = std::move(state_.v);
@@ -216,8 +221,8 @@ absl::Status Trainer::Prepare() {
   const double positives = static_cast<double>(train.index().positives());
   std::fprintf(stderr, "%zu training rows (%.2f %% positive), %zu validation rows, %d threads\n", train.rows(),
                100.0 * positives / static_cast<double>(train.rows()), valid_->rows(), threads_);
-  const MemoryPlan plan = PredictMemory(spec_, *registry_, adam_->size(), logs_->statistics().vocabularies, train,
-                                        *valid_, batch_options_, threads_);
+  const MemoryPlan plan = PredictMemory(spec_, *registry_, adam_->m_size() + adam_->v_size(),
+                                        logs_->statistics().vocabularies, train, *valid_, batch_options_, threads_);
   std::fprintf(stderr, "memory: about %s; so far %zu MiB\n", plan.Text().c_str(), PeakResidentBytes() >> 20);
   std::fprintf(stderr, "%zu parameters; FLOPs: %s\n", registry_->size(), FlopsText(CountFlops(spec_)).c_str());
   return evidence_.Start(options_.output_dir,
@@ -229,6 +234,14 @@ absl::Status Trainer::Prepare() {
                           .train_positives = static_cast<size_t>(positives),
                           .valid_rows = valid_->rows()},
                          options_.resume, state_);
+}
+
+// Whether what was saved is as large as the model.
+bool Trainer::StateFits() const {
+  const size_t n = registry_->size();
+  return state_.weights.size() == n &&
+         (!state_.started || (state_.best_weights.size() == n && state_.m.size() == adam_->m_size() &&
+                              state_.v.size() == adam_->v_size()));
 }
 
 absl::Status Trainer::StartStage() {

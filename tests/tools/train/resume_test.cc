@@ -9,6 +9,7 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "model/safetensors.h"
 #include "nlohmann/json.hpp"
 #include "tests/tools/train/trainer_fixture.h"
 
@@ -121,6 +122,21 @@ TEST_F(TrainerTest, ResumeRefusesOtherLogs) {
   const absl::Status status = Train(options);
   EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition) << status;
   EXPECT_THAT(std::string(status.message()), HasSubstr("other training or validation logs"));
+}
+
+TEST_F(TrainerTest, ResumeRefusesAStateOfAnotherSize) {
+  for (const std::string name : {"weights", "best_weights", "m", "v"}) {
+    TrainOptions options = Options("cut_" + name);
+    ASSERT_TRUE(absl::IsCancelled(Train(StoppedAfterOneStep(options))));
+    const std::vector<float> few = {1, 2, 3};
+    ASSERT_TRUE(WriteSafetensors(options.output_dir + "/resume/" + name + ".safetensors",
+                                 {MakeEntry(name, "F32", {few.size()}, absl::MakeConstSpan(few))})
+                    .ok());
+    options.resume = true;
+    const absl::Status status = Train(options);
+    EXPECT_FALSE(status.ok()) << name;
+    EXPECT_THAT(std::string(status.message()), HasSubstr("/resume'")) << name;
+  }
 }
 
 TEST_F(TrainerTest, ResumeRefusesAnotherConfig) {

@@ -327,10 +327,12 @@ absl::Status Trainer::Step() {
       adam_->Step(rates, schedule, gradients_.get(), network_->embedding().table_gradients(), state_.weights.data());
   if (!std::isfinite(norm) || !std::isfinite(loss.bce)) {
     progress_.reset();
+    const std::string checkpoint = options_.output_dir + "/checkpoint";
     return absl::AbortedError(absl::StrFormat(
         "stage %s, epoch %d, batch %d: the loss is no longer finite (loss %g, gradient norm %g); lower the learning "
-        "rate or clip gradients. The best checkpoint so far stands in '%s/checkpoint'",
-        stage.name(), state_.epoch + 1, state_.batch + 1, loss.bce, norm, options_.output_dir));
+        "rate or clip gradients%s",
+        stage.name(), state_.epoch + 1, state_.batch + 1, loss.bce, norm,
+        std::filesystem::exists(checkpoint) ? absl::StrCat("; '", checkpoint, "' is what was best before") : ""));
   }
   if (backward.backbone) network_->UpdateStatistics(registry_->Bind(spec_, state_.weights.data()));
 

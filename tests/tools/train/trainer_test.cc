@@ -19,6 +19,7 @@ namespace {
 
 using testing::AllOf;
 using testing::HasSubstr;
+using testing::Not;
 
 TEST_F(TrainerTest, LearnsAndIsReproducible) {
   const TrainOptions first = Options("first"), second = Options("second");
@@ -94,7 +95,13 @@ TEST_F(TrainerTest, ADivergingRunStopsAndKeepsTheLastCheckpoint) {
   EXPECT_EQ(status.code(), absl::StatusCode::kAborted) << status;
   EXPECT_THAT(std::string(status.message()),
               HasSubstr("stage backbone, epoch 1, batch 1: the loss is no longer finite"));
+  EXPECT_THAT(std::string(status.message()), HasSubstr("diverging/checkpoint' is what was best before"));
   EXPECT_EQ(Read(options.output_dir + "/checkpoint/weights.safetensors"), before);
+  // Where there is none, none is told of.
+  std::filesystem::remove_all(options.output_dir);
+  const absl::Status first = Train(options);
+  EXPECT_EQ(first.code(), absl::StatusCode::kAborted) << first;
+  EXPECT_THAT(std::string(first.message()), Not(HasSubstr("diverging/checkpoint")));
 }
 
 TEST_F(TrainerTest, EvaluateScoresEveryRow) {

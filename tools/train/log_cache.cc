@@ -253,9 +253,7 @@ absl::Status LogCache::WriteRows(const std::string& name, const std::vector<std:
   while (true) {
     HILOMOE_ASSIGN_OR_RETURN(const bool more, log.Next(kChunkRows, &chunk));
     if (!more) break;
-    if (const absl::Status status = encoder.Encode(chunk, &rows.encoded); !status.ok()) {
-      return absl::InvalidArgumentError(absl::StrCat(log.place(), ", or a row before it: ", status.message()));
-    }
+    HILOMOE_RETURN_IF_ERROR(encoder.Encode(chunk, &rows.encoded));
     rows.labels.swap(chunk.labels);
     rows.groups.swap(chunk.groups);
     rows.weights.swap(chunk.weights);

@@ -33,7 +33,9 @@ absl::Status LogEncoder::Encode(const LogChunk& chunk, EncodedBatch* batch) cons
   AppendColumnViews(chunk.columns, &views);
   views.erase(std::remove_if(views.begin(), views.end(), [](const ColumnView& view) { return view.feature_id == 0; }),
               views.end());
-  return encoder_->Encode({chunk.rows, {}, views}, batch, nullptr);
+  const absl::Status status = encoder_->Encode({chunk.rows, {}, views}, batch, nullptr);
+  if (status.ok()) return status;
+  return absl::Status(status.code(), absl::StrCat(chunk.place, ", or a row before it: ", status.message()));
 }
 
 }  // namespace hilomoe

@@ -23,7 +23,8 @@ class LogEncoder {
   static absl::StatusOr<LogEncoder> Create(const ModelSpec& spec, const std::vector<VocabularyIds>& ids,
                                            const FeatureTensors<const float>& numeric);
 
-  // A chunk as flat rows; columns that its log lacks are left to the features' defaults.
+  // A chunk as flat rows; columns that its log lacks are left to the features' defaults. Errors: those of
+  // RequestEncoder, with the chunk's place.
   absl::Status Encode(const LogChunk& chunk, EncodedBatch* batch) const;
 
  private:

@@ -119,6 +119,50 @@ TEST_F(TrainerTest, EvaluateScoresEveryRow) {
   EXPECT_EQ(scores.substr(0, 14), "score,tie_gap\n");
 }
 
+TEST_F(TrainerTest, EvaluateSaysWhatItCannotDo) {
+  const TrainOptions options = Options("not_evaluated");
+  ASSERT_TRUE(Train(options).ok());
+  EvaluateOptions evaluate;
+  evaluate.checkpoint = options.output_dir + "/checkpoint";
+  evaluate.report = Directory() + "/no_report.json";
+  // Scores can be had without labels, metrics cannot.
+  Write("log/no_label.csv", "user_id,hist_items,item_id,price,account_days\nu1,1,2,3,4\n");
+  evaluate.logs = {options.data_dir + "/no_label.csv"};
+  absl::Status status = EvaluateLog(evaluate);
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << status;
+  EXPECT_THAT(std::string(status.message()), HasSubstr("no_label.csv' has no column 'label'"));
+  evaluate.report.clear();
+  EXPECT_TRUE(EvaluateLog(evaluate).ok());
+}
+
+// Only the encoder notices that two histories do not stand side by side: it must say where.
+TEST_F(TrainerTest, EvaluateNamesThePlaceOfHistoriesOfDifferentLengths) {
+  const auto log = [](const std::string& last) {
+    std::string text = "label,item,items,shops\n";
+    for (int r = 0; r < 40; ++r) text += std::to_string(r % 2) + "," + std::to_string(r % 3) + ",1^2,7^8\n";
+    return text + "1,2,1^2," + last + "\n";
+  };
+  Write("log/aligned.csv", log("7^8"));
+  Write("log/misaligned.csv", log("7"));
+  const TrainOptions options = Options("aligned", R"(
+model {
+  features { id: 1 name: "item" kind: CATEGORICAL scope: CANDIDATE id_type: INT64 embedding_width: 4 }
+  features { id: 2 name: "items" kind: SEQUENCE scope: CONTEXT id_type: INT64 share_embedding: "item" }
+  features { id: 3 name: "shops" kind: SEQUENCE scope: CONTEXT id_type: INT64 embedding_width: 2 }
+  network { attention { query: "item" history: "items" history: "shops" } }
+}
+data { train: "aligned.csv" valid: "aligned.csv" }
+stages { name: "all" epochs: 1 train { group: HEAD learning_rate: 1e-3 } }
+)");
+  ASSERT_EQ(Train(options), absl::OkStatus());
+  EvaluateOptions evaluate;
+  evaluate.checkpoint = options.output_dir + "/checkpoint";
+  evaluate.logs = {options.data_dir + "/misaligned.csv"};
+  const absl::Status status = EvaluateLog(evaluate);
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << status;
+  EXPECT_THAT(std::string(status.message()), HasSubstr("misaligned.csv:42, or a row before it: "));
+}
+
 // Three stages over one pass: as many steps as one epoch has, and every row once.
 TEST_F(TrainerTest, OnePassTrainsOnEveryBatchOnce) {
   std::string stages = kStages;

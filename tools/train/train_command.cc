@@ -2,6 +2,7 @@
 #include <signal.h>
 #include <time.h>
 
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
@@ -30,15 +31,17 @@ class StopSignals {
     sigaddset(&signals_, SIGTERM);
   }
 
-  // The first call blocks the signals: before it, and after it has once returned true, they end the program at once.
+  // The first call blocks the signals: before it, after it has once returned true and after Release they end the
+  // program at once.
   bool Requested() {
     if (requested_) return true;
     if (!std::exchange(blocked_, true)) pthread_sigmask(SIG_BLOCK, &signals_, nullptr);
     const timespec now{};
     requested_ = sigtimedwait(&signals_, nullptr, &now) > 0;
-    if (requested_) pthread_sigmask(SIG_UNBLOCK, &signals_, nullptr);
+    if (requested_) Release();
     return requested_;
   }
+  void Release() { pthread_sigmask(SIG_UNBLOCK, &signals_, nullptr); }
 
  private:
   sigset_t signals_;
@@ -64,7 +67,9 @@ Command TrainCommand() {
             options.threads = absl::GetFlag(FLAGS_threads);
             options.seed = absl::GetFlag(FLAGS_seed);
             options.save_every_s = absl::GetFlag(FLAGS_save_every_s);
-            options.stop_requested = [signals = StopSignals()]() mutable { return signals.Requested(); };
+            const auto signals = std::make_shared<StopSignals>();
+            options.stop_requested = [signals] { return signals->Requested(); };
+            options.last_step_over = [signals] { signals->Release(); };
             if (options.config_path.empty()) return absl::InvalidArgumentError("--config: say the training config");
             if (options.output_dir.empty()) return absl::InvalidArgumentError("--output: say where the model goes");
             if (options.threads < 0 || options.threads > 1024) {

@@ -81,6 +81,7 @@ class Trainer {
         saved = NowSeconds();
       }
     }
+    if (options_.last_step_over) options_.last_step_over();
     return Finish();
   }
 

@@ -63,6 +63,28 @@ TEST_F(TrainerTest, TheTestLogIsNotReadBeforeTheEnd) {
   }
 }
 
+// Whoever takes signals for stop_requested must be told when nothing asks any more.
+TEST_F(TrainerTest, TheEndOfTheStepsIsTold) {
+  TrainOptions options = Options("told");
+  int asked = 0, asked_before = -1;
+  bool test_read = true;
+  options.stop_requested = [&] {
+    ++asked;
+    return false;
+  };
+  options.last_step_over = [&] {
+    asked_before = asked;
+    test_read = false;
+    for (const auto& entry : std::filesystem::directory_iterator(options.output_dir + "/cache")) {
+      test_read |= entry.path().filename().string().substr(0, 4) == "test";
+    }
+  };
+  ASSERT_TRUE(Train(options).ok());
+  EXPECT_GT(asked, 10);
+  EXPECT_EQ(asked_before, asked);
+  EXPECT_FALSE(test_read);
+}
+
 TEST_F(TrainerTest, AStageThatOnlyHurtsIsUndone) {
   std::string stages = kStages;
   const TrainOptions good =

@@ -9,6 +9,7 @@
 
 #include "absl/flags/flag.h"
 #include "absl/strings/str_cat.h"
+#include "model/status_macros.h"
 #include "tools/train/commands.h"
 #include "tools/train/run_flags.h"
 #include "tools/train/shared_flags.h"
@@ -54,7 +55,7 @@ Command TrainCommand() {
   return {.name = "train",
           .usage = "--config=FILE --output=DIR [flags]",
           .summary = "trains a model; Ctrl-C saves and stops",
-          .flag_files = {__FILE__, kRunFlagsFile, kSharedFlagsFile},
+          .flag_files = {__FILE__, kRunFlagsFile, kThreadsFlagFile, kSeedFlagFile},
           .prepare = [](const std::vector<std::string>& arguments) -> absl::StatusOr<Job> {
             if (!arguments.empty()) return absl::InvalidArgumentError(absl::StrCat("unexpected '", arguments[0], "'"));
             TrainOptions options;
@@ -64,7 +65,7 @@ Command TrainCommand() {
             options.cache_dir = absl::GetFlag(FLAGS_cache_dir);
             options.warm_start = absl::GetFlag(FLAGS_warm_start);
             options.resume = absl::GetFlag(FLAGS_resume);
-            options.threads = absl::GetFlag(FLAGS_threads);
+            HILOMOE_ASSIGN_OR_RETURN(options.threads, ThreadsFlag());
             options.seed = absl::GetFlag(FLAGS_seed);
             options.save_every_s = absl::GetFlag(FLAGS_save_every_s);
             const auto signals = std::make_shared<StopSignals>();
@@ -72,9 +73,6 @@ Command TrainCommand() {
             options.last_step_over = [signals] { signals->Release(); };
             if (options.config_path.empty()) return absl::InvalidArgumentError("--config: say the training config");
             if (options.output_dir.empty()) return absl::InvalidArgumentError("--output: say where the model goes");
-            if (options.threads < 0 || options.threads > 1024) {
-              return absl::InvalidArgumentError(absl::StrCat("--threads: ", options.threads, " is out of range"));
-            }
             return [options](std::FILE*) {
               // Else malloc raises the bound whenever a large block is freed, and keeps such blocks for itself.
               ::mallopt(M_MMAP_THRESHOLD, 1 << 20);

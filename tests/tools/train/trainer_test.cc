@@ -215,6 +215,8 @@ TEST_F(TrainerTest, BadConfigsAreRefusedWithLineAndField) {
       {"bad_size", "width: 12", "width: 0", ":10: model.network.blocks[0].width"},
       {"top_1", "top_k: 2", "top_k: 1", ":11: model.network.blocks[1].experts.top_k"},
       {"no_valid", "valid: \"valid.csv\"", "", "data.valid"},
+      {"idle_rate", "optimizer {", "optimizer { table_learning_rate: 0.1", ":15: optimizer.table_learning_rate"},
+      {"idle_final", "epochs: 1\n", "epochs: 1 final_rate: 0.1\n", "stages[1].final_rate"},
       {"bad_share", "share_embedding: \"item_id\"", "share_embedding: \"nothing\"", "'nothing'"},
   };
   for (const auto& c : cases) {

@@ -254,6 +254,56 @@ TEST_F(EvidenceTest, LabelsFromDataAreEscapedAndDeadExpertsNamed) {
   EXPECT_THAT(*page, HasSubstr("Dead experts, crossed out: layer 0: expert 0, 7."));
 }
 
+// A drop of the learning rates with which nothing was trained any more is none.
+TEST_F(EvidenceTest, ADropAtAStagesEndIsNotCounted) {
+  const std::string metrics = ReadBytes(Run() + "/metrics.jsonl");
+  std::string text = metrics.substr(0, metrics.find('\n') + 1);
+  const auto evaluation = [](int step, double factor, bool best) {
+    return Json{{"event", "evaluation"},
+                {"stage", 0},
+                {"epoch", 1},
+                {"step", step},
+                {"metrics", {{"auc", 0.5}}},
+                {"utilisation", Json::array()},
+                {"best", best},
+                {"rate_factor", factor},
+                {"seconds", step}}
+               .dump() +
+           "\n";
+  };
+  text += evaluation(0, 1, true) + evaluation(10, 0.1, false) + evaluation(20, 0.01, false);
+  const absl::StatusOr<std::string> under_way = Page(text);
+  ASSERT_TRUE(under_way.ok()) << under_way.status();
+  EXPECT_THAT(*under_way, HasSubstr("<td>3</td><td>2</td><td>20.0</td>"));
+  text += R"({"event":"stage_end","stage":0,"epoch":1,"step":20,"kept":true,"metrics":{"auc":0.5},"seconds":20})"
+          "\n";
+  const absl::StatusOr<std::string> over = Page(text);
+  ASSERT_TRUE(over.ok()) << over.status();
+  EXPECT_THAT(*over, HasSubstr("<td>3</td><td>1</td><td>20.0</td>"));
+}
+
+// Of a run under way, the experts are those of the evaluation whose metrics stand above them.
+TEST_F(EvidenceTest, ExpertUseIsOfTheBestEvaluation) {
+  std::istringstream lines(ReadBytes(Run() + "/metrics.jsonl"));
+  std::string text;
+  for (std::string line; std::getline(lines, line);) {
+    Json json = Json::parse(line);
+    if (json.at("event") == "stage_end" && json.at("stage") == 1) break;
+    if (json.at("event") == "evaluation" && json.at("stage") == 1) {
+      const bool best = json.at("epoch") == 0;  // the stage's start, and nothing since
+      json["best"] = best;
+      for (Json& block : json.at("utilisation")) {
+        for (Json& layer : block.at("layers")) layer["entropy"] = best ? 0.123 : 0.456;
+      }
+    }
+    text += json.dump() + "\n";
+  }
+  const absl::StatusOr<std::string> page = Page(text);
+  ASSERT_TRUE(page.ok()) << page.status();
+  EXPECT_THAT(*page, HasSubstr("entropy 0.123 of ln"));
+  EXPECT_THAT(*page, Not(HasSubstr("entropy 0.456 of ln")));
+}
+
 TEST_F(EvidenceTest, ABrokenRecordIsRefused) {
   const std::string metrics = ReadBytes(Run() + "/metrics.jsonl");
   const std::string first = metrics.substr(0, metrics.find('\n') + 1);

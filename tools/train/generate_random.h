@@ -71,7 +71,6 @@ class PortableRandom {
 class Discrete {
  public:
   void Add(double weight) { sums_.push_back((sums_.empty() ? 0 : sums_.back()) + weight); }
-  size_t size() const { return sums_.size(); }
   size_t Draw(PortableRandom& random) const {
     const double at = random.Uniform() * sums_.back();
     const auto found = std::upper_bound(sums_.begin(), sums_.end(), at);

@@ -41,7 +41,7 @@ std::vector<uint32_t> TableRows(const ModelSpec& spec, const std::vector<Vocabul
 absl::Status WriteCheckpoint(const std::string& path, const Checkpoint& checkpoint);
 absl::StatusOr<Checkpoint> ReadCheckpoint(const std::string& path);
 
-// The vocabularies' part of it, which training's resume state shares.
+// The vocabularies' part of it, which the cache of a training log shares.
 absl::Status WriteVocabularies(const std::string& path, const ModelSpec& spec,
                                const std::vector<VocabularyIds>& vocabularies);
 absl::StatusOr<std::vector<VocabularyIds>> ReadVocabularies(const std::string& path, const ModelSpec& spec);

@@ -1,6 +1,7 @@
 #include "model/file_io.h"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -10,7 +11,10 @@
 #include <filesystem>
 #include <system_error>
 #include <utility>
+#include <vector>
 
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "model/status_macros.h"
 
@@ -170,6 +174,22 @@ absl::Status AtomicDirectory::Commit() {
   }
   staging_path_.clear();
   return SyncPath(ParentOf(path_), O_RDONLY | O_DIRECTORY);
+}
+
+void RemoveLeftovers(const std::string& path) {
+  const std::string prefix = std::filesystem::path(path).filename().string() + ".tmp.";
+  std::error_code error;
+  std::vector<std::filesystem::path> dead;
+  for (std::filesystem::directory_iterator entry(ParentOf(path), error), end; !error && entry != end;
+       entry.increment(error)) {
+    const std::string name = entry->path().filename().string();
+    if (!absl::StartsWith(name, prefix)) continue;
+    const std::string digits = name.substr(prefix.size());
+    pid_t pid = 0;
+    const bool is_pid = digits.find_first_not_of("0123456789") == std::string::npos && absl::SimpleAtoi(digits, &pid);
+    if (is_pid && pid > 0 && ::kill(pid, 0) != 0 && errno == ESRCH) dead.push_back(entry->path());
+  }
+  for (const std::filesystem::path& leftover : dead) std::filesystem::remove_all(leftover, error);
 }
 
 absl::StatusOr<std::string> ReadFile(const std::string& path) {

@@ -61,6 +61,10 @@ class AtomicDirectory {
   std::string staging_path_;
 };
 
+// Removes what killed processes have left beside `path`: files and directories `<path>.tmp.<pid>`, as the two classes
+// above name them, of which no process `<pid>` is alive (any more) on this machine. What cannot be removed stays.
+void RemoveLeftovers(const std::string& path);
+
 // The whole of a file.
 absl::StatusOr<std::string> ReadFile(const std::string& path);
 // AtomicFile with one Append.

@@ -91,7 +91,7 @@ absl::Status WriteModelFile(const std::string& path, const ModelFileContents& co
     entry->set_feature(table.feature);
     entry->set_rows(contents.table_rows[i]);
     if (!table.has_vocabulary()) continue;
-    tables[i] = BuildVocabularyTable(contents.vocabularies[i]);
+    HILOMOE_ASSIGN_OR_RETURN(tables[i], BuildVocabularyTable(contents.vocabularies[i]));
     entry->set_seed(tables[i].seed);
     entry->set_max_probes(tables[i].max_probes);
     entry->set_ids(contents.vocabularies[i].size());

@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
 #include "model/encoded_batch.h"
+#include "model/status_macros.h"
 
 #define XXH_INLINE_ALL
 #include "xxhash.h"
@@ -62,6 +64,15 @@ bool TryBuild(const std::vector<Id>& ids, size_t buckets, uint64_t seed, Vocabul
     if (!Insert({key, hash}, static_cast<uint32_t>(i) + kReservedRows, table)) return false;
   }
   return true;
+}
+
+template <typename Id>
+absl::Status CheckDistinct(const std::vector<Id>& ids) {
+  absl::flat_hash_set<Id> seen;
+  for (const Id& id : ids) {
+    if (!seen.insert(id).second) return absl::InvalidArgumentError(absl::StrCat("id '", id, "' stands twice"));
+  }
+  return absl::OkStatus();
 }
 
 template <typename Id>
@@ -136,7 +147,7 @@ uint32_t Vocabulary::Find(std::string_view id) const {
   return Look(hash, hash);
 }
 
-VocabularyTable BuildVocabularyTable(const VocabularyIds& ids) {
+absl::StatusOr<VocabularyTable> BuildVocabularyTable(const VocabularyIds& ids) {
   const double places = static_cast<double>(ids.size()) / kMaxLoad;
   const size_t buckets = static_cast<size_t>(places / VocabularyBucket::kPlaces) + 1;
   VocabularyTable table;
@@ -144,6 +155,10 @@ VocabularyTable BuildVocabularyTable(const VocabularyIds& ids) {
     const bool distinct =
         ids.strings.empty() ? TryBuild(ids.int64s, buckets, seed, table) : TryBuild(ids.strings, buckets, seed, table);
     if (distinct) return table;
+    // Another seed tells strings of one hash apart, but no id from itself.
+    if (seed > 0) continue;
+    HILOMOE_RETURN_IF_ERROR(CheckDistinct(ids.int64s));
+    HILOMOE_RETURN_IF_ERROR(CheckDistinct(ids.strings));
   }
 }
 

@@ -61,13 +61,14 @@ struct VocabularyIds {
   size_t size() const { return int64s.size() + strings.size(); }
 };
 
-// The buckets of a table, made from its ids, which must differ.
+// The buckets of a table, made from its ids.
 struct VocabularyTable {
   std::vector<VocabularyBucket> buckets;
   uint64_t seed = 0;
   uint32_t max_probes = 0;
 };
-VocabularyTable BuildVocabularyTable(const VocabularyIds& ids);
+// INVALID_ARGUMENT names an id that stands twice.
+absl::StatusOr<VocabularyTable> BuildVocabularyTable(const VocabularyIds& ids);
 
 // Counts ids and keeps the ones that the policy wants.
 class VocabularyBuilder {

@@ -13,6 +13,7 @@ train=("$BIN/hilomoe-train" train --config="$WORK/wide.textproto" --data_dir="$W
 
 RANDOM=1
 interrupted=0
+saved=0
 resume=()
 while true; do
   : >"$WORK/log.txt"  # not the last run's
@@ -29,14 +30,16 @@ while true; do
   [ "$code" -ne 0 ] || break
   if [ $signal = KILL ]; then
     [ "$code" -eq 137 ] || { cat "$WORK/log.txt" >&2; fail "exit code $code after SIGKILL"; }
-  else
+  elif [ "$code" -le 128 ]; then
+    saved=$((saved + 1))
     [ "$code" -eq 1 ] || { cat "$WORK/log.txt" >&2; fail "exit code $code after SIG$signal"; }
     grep -q -- '--resume continues' "$WORK/log.txt" || { cat "$WORK/log.txt" >&2; fail "no word of --resume"; }
-  fi
+  fi  # else in the final evaluations, which any signal ends at once
   interrupted=$((interrupted + 1))
   resume=(--resume)
 done
 [ "$interrupted" -ge 3 ] || fail "interrupted $interrupted times only"
+[ "$saved" -ge 2 ] || fail "saved at $saved of $interrupted interruptions only"
 pass "interrupted $interrupted times"
 cmp "$WORK/whole/checkpoint/weights.safetensors" "$WORK/parts/checkpoint/weights.safetensors" || fail "another model"
 pass "the resumed run equals the undisturbed one"

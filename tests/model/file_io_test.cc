@@ -6,6 +6,7 @@
 #include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -13,6 +14,7 @@
 #include <filesystem>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
@@ -27,6 +29,7 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
 using testing::UnorderedElementsAre;
+using testing::UnorderedElementsAreArray;
 
 TEST(AtomicFileTest, AppearsWithCommit) {
   const TestDirectory directory;
@@ -262,6 +265,34 @@ TEST(AtomicDirectoryTest, AFileIsNotReplaced) {
   }
   EXPECT_EQ(ReadBytes(directory / "d"), "file");
   EXPECT_THAT(directory.Names(), ElementsAre("d"));
+}
+
+TEST(LeftoversTest, OnlyThoseOfDeadProcessesGo) {
+  const TestDirectory directory;
+  const pid_t dead = ::fork();
+  if (dead == 0) ::_exit(0);
+  ASSERT_EQ(::waitpid(dead, nullptr, 0), dead);
+  const std::vector<std::string> kept = {
+      "a",
+      absl::StrCat("a.tmp.", ::getpid()),
+      "a.tmp.1",
+      "a.tmp.",
+      "a.tmp.0",
+      "a.tmp.99999999999999999999",
+      absl::StrCat("a.tmp.+", dead),
+      absl::StrCat("a.tmp.", dead, ".old"),
+      absl::StrCat("aa.tmp.", dead),
+      absl::StrCat("b.tmp.", dead),
+  };
+  for (const std::string& name : kept) WriteBytes(directory / name, "kept");
+  fs::create_directory(directory / absl::StrCat("a.tmp.", dead));
+  WriteBytes(directory / absl::StrCat("a.tmp.", dead, "/weights"), "half of them");
+  RemoveLeftovers(directory / "a");
+  EXPECT_THAT(directory.Names(), UnorderedElementsAreArray(kept));
+  // A file as well as a directory.
+  RemoveLeftovers(directory / "b");
+  EXPECT_FALSE(fs::exists(directory / absl::StrCat("b.tmp.", dead)));
+  RemoveLeftovers(directory / "none/a");
 }
 
 TEST(FileBytesTest, HoldsTheFileAligned) {

@@ -31,7 +31,7 @@ Vocabulary Open(const VocabularyTable& table, const VocabularyIds& ids) {
 
 // id i has row i + 2, for every id.
 void ExpectAllFound(const VocabularyIds& ids) {
-  const VocabularyTable table = BuildVocabularyTable(ids);
+  const VocabularyTable table = *BuildVocabularyTable(ids);
   EXPECT_LE(static_cast<double>(ids.size()), 0.7 * kPlaces * static_cast<double>(table.buckets.size()));
   const Vocabulary vocabulary = Open(table, ids);
   for (size_t i = 0; i < ids.int64s.size(); ++i) ASSERT_EQ(vocabulary.Find(ids.int64s[i]), i + 2) << ids.int64s[i];
@@ -63,7 +63,7 @@ TEST(VocabularyTest, FindsAllIdsOfEverySmallTable) {
 
 TEST(VocabularyTest, AnEmptyTableKnowsNothing) {
   const VocabularyIds none;
-  const VocabularyTable table = BuildVocabularyTable(none);
+  const VocabularyTable table = *BuildVocabularyTable(none);
   const Vocabulary vocabulary = Open(table, none);
   for (const int64_t id : {int64_t{0}, int64_t{1}, std::numeric_limits<int64_t>::min()}) {
     EXPECT_EQ(vocabulary.Find(id), kOutOfVocabularyRow);
@@ -75,7 +75,7 @@ TEST(VocabularyTest, HoldsTheExtremesOfInt64) {
   constexpr int64_t kMin = std::numeric_limits<int64_t>::min(), kMax = std::numeric_limits<int64_t>::max();
   ExpectAllFound({{kMin, kMax, 0, -1}, {}});
   const VocabularyIds without = {{kMin + 1, kMax - 1, 1, -2}, {}};
-  const VocabularyTable table = BuildVocabularyTable(without);
+  const VocabularyTable table = *BuildVocabularyTable(without);
   const Vocabulary vocabulary = Open(table, without);
   // 0 is the key of a free place, too.
   for (const int64_t id : {kMin, kMax, int64_t{0}, int64_t{-1}}) EXPECT_EQ(vocabulary.Find(id), kOutOfVocabularyRow);
@@ -86,7 +86,7 @@ TEST(VocabularyTest, TwoHundredThousandIds) {
   const std::vector<int64_t> foreign(ids.int64s.begin() + 200'000, ids.int64s.end());
   ids.int64s.resize(200'000);
   ExpectAllFound(ids);
-  const VocabularyTable table = BuildVocabularyTable(ids);
+  const VocabularyTable table = *BuildVocabularyTable(ids);
   const Vocabulary vocabulary = Open(table, ids);
   for (const int64_t id : foreign) ASSERT_EQ(vocabulary.Find(id), kOutOfVocabularyRow);
   // Load 0.7 of buckets of 5 (Knuth 6.4, table 4): a look-up reads less than two buckets, a run is short.
@@ -96,7 +96,7 @@ TEST(VocabularyTest, TwoHundredThousandIds) {
 
 TEST(VocabularyTest, MaxProbesBoundsTheSearch) {
   const VocabularyIds ids = RandomIds(200'000, 4);
-  const VocabularyTable table = BuildVocabularyTable(ids);
+  const VocabularyTable table = *BuildVocabularyTable(ids);
   ASSERT_GT(table.max_probes, 1);
   // Some id needs all of them; none needs more.
   const auto missed = [&](uint32_t max_probes) {
@@ -125,7 +125,7 @@ TEST(VocabularyTest, StringsAreBytes) {
                  "ab",
                  "b"};
   ExpectAllFound(ids);
-  const VocabularyTable table = BuildVocabularyTable(ids);
+  const VocabularyTable table = *BuildVocabularyTable(ids);
   const Vocabulary vocabulary = Open(table, ids);
   for (const std::string& id : {std::string(""), std::string("A"), std::string("a\0c", 3), std::string(3, '\0'),
                                 std::string(100'002, 'x'), std::string(239, 'y')}) {
@@ -137,14 +137,23 @@ TEST(VocabularyTest, ManyStrings) {
   VocabularyIds ids;
   for (int i = 0; i < 50'000; ++i) ids.strings.push_back(absl::StrCat("user/", i));
   ExpectAllFound(ids);
-  const VocabularyTable table = BuildVocabularyTable(ids);
+  const VocabularyTable table = *BuildVocabularyTable(ids);
   const Vocabulary vocabulary = Open(table, ids);
   for (int i = 50'000; i < 100'000; ++i) ASSERT_EQ(vocabulary.Find(absl::StrCat("user/", i)), kOutOfVocabularyRow);
 }
 
+// An id that stands twice has two rows; no seed changes that.
+TEST(VocabularyTest, RefusesAnIdThatStandsTwice) {
+  for (const VocabularyIds& ids : {VocabularyIds{{7, 8, -3, 8}, {}}, VocabularyIds{{}, {"a", "8", "b", "8"}}}) {
+    const auto table = BuildVocabularyTable(ids);
+    EXPECT_EQ(table.status().code(), absl::StatusCode::kInvalidArgument) << table.status();
+    EXPECT_EQ(table.status().message(), "id '8' stands twice");
+  }
+}
+
 TEST(VocabularyTest, RefusesUnsoundBuckets) {
   const VocabularyIds ids = RandomIds(20, 5);
-  const VocabularyTable table = BuildVocabularyTable(ids);
+  const VocabularyTable table = *BuildVocabularyTable(ids);
   const auto open = [](const VocabularyTable& t, uint32_t rows) {
     return Vocabulary::FromBuckets(t.buckets, t.seed, t.max_probes, rows).status().code();
   };

@@ -104,7 +104,7 @@ class EncoderFixture {
       } else {
         ids.strings = {"a", "b", "c"};
       }
-      const VocabularyTable& built = tables_.emplace_back(BuildVocabularyTable(ids));
+      const VocabularyTable& built = tables_.emplace_back(*BuildVocabularyTable(ids));
       vocabularies_.push_back(*Vocabulary::FromBuckets(built.buckets, built.seed, built.max_probes, 5));
     }
     encoder_.emplace(spec_, vocabularies_, registry.Bind<const float>(spec_, arena_.data()).features);

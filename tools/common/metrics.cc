@@ -15,8 +15,6 @@
 namespace hilomoe {
 namespace {
 
-// About float's spacing below 1: an error of a saturated prediction costs ln(1e7) = 16.1 at most.
-constexpr double kClamp = 1e-7;
 constexpr int kCalibrationBins = 15;
 
 // A 32-bit integer that orders like the float; both zeros are equal.
@@ -137,7 +135,7 @@ absl::StatusOr<BinaryMetrics> ComputeMetrics(std::span<const float> probability,
     const bool positive = label[i] != 0;
     metrics.positives += positive ? 1 : 0;
     probability_sum += p;
-    const double clamped = std::clamp(p, kClamp, 1 - kClamp);
+    const double clamped = std::clamp(p, kLoglossClamp, 1 - kLoglossClamp);
     log_likelihood += positive ? std::log(clamped) : std::log1p(-clamped);
     const int bin = std::min(static_cast<int>(p * kCalibrationBins), kCalibrationBins - 1);
     bins[static_cast<size_t>(bin)].probability += p;

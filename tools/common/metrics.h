@@ -24,6 +24,10 @@
 
 namespace hilomoe {
 
+// How near to 0 and 1 a probability may come in logloss. About float's spacing below 1: an error of a saturated
+// prediction costs ln(1e7) = 16.1 at most.
+inline constexpr double kLoglossClamp = 1e-7;
+
 struct GroupedAuc {
   std::optional<double> gauc;
   int64_t groups = 0;          // all

@@ -117,7 +117,7 @@ absl::StatusOr<ConvertReport> Convert(const ConvertOptions& options) {
       vocabularies.push_back(Vocabulary::Hashed(spec.tables()[i].hash_buckets));
       continue;
     }
-    tables[i] = BuildVocabularyTable(contents.vocabularies[i]);
+    HILOMOE_ASSIGN_OR_RETURN(tables[i], BuildVocabularyTable(contents.vocabularies[i]));
     HILOMOE_ASSIGN_OR_RETURN(
         const Vocabulary vocabulary,
         Vocabulary::FromBuckets(tables[i].buckets, tables[i].seed, tables[i].max_probes, contents.table_rows[i]));

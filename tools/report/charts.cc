@@ -86,13 +86,17 @@ void DrawSeries(const ChartSeries& series, size_t index, const LinearScale& x, c
 // Names of the series beside a sample of their lines, in one row at the top.
 void DrawKey(const std::vector<ChartSeries>& series, Svg* svg) {
   if (series.size() < 2) return;
-  double at = kLeft;
+  constexpr double kSample = 24, kGap = 10;
+  double width = -kGap;
+  for (const ChartSeries& one : series) width += kSample + TextWidth(one.name, kTextSize) + kGap;
+  // From the plot's left edge, or as far left of it as the names need.
+  double at = std::max(0.0, std::min(kLeft, kWidth - kRight - width));
   for (size_t i = 0; i < series.size(); ++i) {
     const std::string color = absl::StrCat("s", i % 4 + 1);
     svg->Polyline({{at, 8}, {at + 20, 8}}, absl::StrCat("line ", color, series[i].dashed ? " dashed" : ""));
     if (series[i].dots) svg->Circle(at + 10, 8, 2.6, absl::StrCat("f", i % 4 + 1));
-    svg->Text(at + 24, 12, series[i].name, Svg::Anchor::kStart);
-    at += 34 + TextWidth(series[i].name, kTextSize);
+    svg->Text(at + kSample, 12, series[i].name, Svg::Anchor::kStart);
+    at += kSample + TextWidth(series[i].name, kTextSize) + kGap;
   }
 }
 

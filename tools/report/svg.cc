@@ -60,13 +60,10 @@ void Svg::Circle(double x, double y, double radius, std::string_view style, std:
                   Class(style), Close("circle", tip));
 }
 
-void Svg::Text(double x, double y, std::string_view text, Anchor anchor, std::string_view style, double size) {
+void Svg::Text(double x, double y, std::string_view text, Anchor anchor, std::string_view style) {
   constexpr std::string_view kAnchors[] = {"", " text-anchor=\"middle\"", " text-anchor=\"end\""};
   absl::StrAppend(&html_, "<text x=\"", Number(x), "\" y=\"", Number(y), "\"",
-                  std::string(kAnchors[static_cast<int>(anchor)]), Class(style));
-  // A presentation attribute would lose to the style sheet.
-  if (size > 0) absl::StrAppend(&html_, " style=\"font-size:", Number(size), "px\"");
-  absl::StrAppend(&html_, ">", EscapeHtml(text), "</text>\n");
+                  std::string(kAnchors[static_cast<int>(anchor)]), Class(style), ">", EscapeHtml(text), "</text>\n");
 }
 
 void Svg::BeginClip(std::string_view id, double x, double y, double width, double height) {

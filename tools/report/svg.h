@@ -23,8 +23,8 @@ class Svg {
   void Rectangle(double x, double y, double width, double height, std::string_view style, double opacity = 1,
                  std::string_view tip = {});
   void Circle(double x, double y, double radius, std::string_view style, std::string_view tip = {});
-  // Baseline at y. `size` in units, 0: the style sheet's.
-  void Text(double x, double y, std::string_view text, Anchor anchor, std::string_view style = {}, double size = 0);
+  // Baseline at y.
+  void Text(double x, double y, std::string_view text, Anchor anchor, std::string_view style = {});
   // What follows until EndClip is cut to the rectangle. `id` must be unique in the page.
   void BeginClip(std::string_view id, double x, double y, double width, double height);
   void EndClip();

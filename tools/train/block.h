@@ -52,8 +52,7 @@ class TrainBlock {
   void UpdateStatistics(const BlockTensors<T>& tensors) const { epilogue_.UpdateStatistics(tensors); }
   // The routing losses of the last Forward (with routing_sums), weighted.
   double RoutingLoss(const BlockTensors<const T>& tensors, const LossWeights& weights) const;
-  // Scores s [B, L*K] and logits before scale and offset, of the last Forward.
-  const std::vector<T>& scores() const { return s_; }
+  // Logits before scale and offset [B, L*K], of the last Forward.
   const std::vector<T>& raw_logits() const { return raw_; }
 
  private:

@@ -17,7 +17,6 @@ namespace hilomoe {
 namespace {
 
 constexpr double kNone = std::numeric_limits<double>::quiet_NaN();
-constexpr double kClamp = 1e-7;  // of metrics.cc
 
 // Rows by group: those of group g are rows[begin[g]] .. rows[begin[g + 1] - 1].
 struct Groups {
@@ -58,7 +57,7 @@ absl::StatusOr<SortedRun> Sort(std::span<const float> scores, std::span<const ui
     run.order.push_back(Pack(rows[i], last, labels[rows[i]]));
   }
   for (size_t i = 0; i < scores.size(); ++i) {
-    const double p = std::clamp(static_cast<double>(scores[i]), kClamp, 1 - kClamp);
+    const double p = std::clamp(static_cast<double>(scores[i]), kLoglossClamp, 1 - kLoglossClamp);
     run.loss.push_back(static_cast<float>(labels[i] != 0 ? -std::log(p) : -std::log1p(-p)));
   }
   std::vector<float> group_scores;

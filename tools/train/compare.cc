@@ -248,7 +248,7 @@ absl::Status Compare(const CompareOptions& options) {
     if (!fs::exists(path)) std::fprintf(stderr, "the test log '%s' is not there yet\n", path.c_str());
   }
   HILOMOE_ASSIGN_OR_RETURN(ComparisonRuns runs, ComparisonRuns::Open(plan, options.output_dir, options.retry_failed));
-  HILOMOE_ASSIGN_OR_RETURN(ComparisonChoice choice, ReadChoice(plan, options.output_dir));
+  HILOMOE_ASSIGN_OR_RETURN(ComparisonChoice choice, ReadChoice(plan, runs, options.output_dir));
   return Comparison(options, plan, std::move(runs), std::move(choice)).Run();
 }
 

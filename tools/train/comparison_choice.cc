@@ -22,6 +22,10 @@ Json TrialNames(const ComparisonArm& arm) {
   return names;
 }
 
+Json TestLogs(const ComparisonPlan& plan) {
+  return std::vector<std::string>(plan.data.test().begin(), plan.data.test().end());
+}
+
 std::vector<uint64_t> SelectionSeeds(const ComparisonPlan& plan) {
   return {plan.seeds.begin(), plan.seeds.begin() + static_cast<ptrdiff_t>(plan.selection_seeds)};
 }
@@ -67,7 +71,8 @@ bool AnyTestScored(const ComparisonRuns& runs) {
 
 }  // namespace
 
-absl::StatusOr<ComparisonChoice> ReadChoice(const ComparisonPlan& plan, const std::string& output) {
+absl::StatusOr<ComparisonChoice> ReadChoice(const ComparisonPlan& plan, const ComparisonRuns& runs,
+                                            const std::string& output) {
   ComparisonChoice choice;
   choice.arms.resize(plan.arms.size());
   choice.seeds = plan.seeds;
@@ -76,6 +81,11 @@ absl::StatusOr<ComparisonChoice> ReadChoice(const ComparisonPlan& plan, const st
   HILOMOE_ASSIGN_OR_RETURN(const std::string text, ReadFile(path));
   try {
     const Json json = Json::parse(text);
+    if (json.contains("test_logs") && json.at("test_logs") != TestLogs(plan) && AnyTestScored(runs)) {
+      return absl::FailedPreconditionError(absl::StrCat("'", output, "' holds scores of other test logs, ",
+                                                        json.at("test_logs").dump(),
+                                                        "; remove every test.safetensors and start again"));
+    }
     choice.seeds = json.at("seeds").get<std::vector<uint64_t>>();
     for (const auto& [name, arm] : json.at("arms").items()) {
       const auto found = std::find_if(plan.arms.begin(), plan.arms.end(),
@@ -127,6 +137,7 @@ absl::Status FreezeChoice(const ComparisonPlan& plan, const ComparisonRuns& runs
   const Json json = {
       {"monitor", v1::TrainingConfig::Monitor_Name(plan.monitor)},
       {"seeds", before.empty() ? plan.seeds : choice->seeds},
+      {"test_logs", TestLogs(plan)},
       {"arms", arms},
       {"best_control", choice->best_control.has_value() ? Json(plan.arms[*choice->best_control].name) : Json()}};
   const std::string text = json.dump(2) + "\n";

@@ -20,14 +20,15 @@ struct ComparisonChoice {
     bool after_test = false;      // chosen when test rows had been scored for another arm
   };
   std::vector<Arm> arms;               // of the plan
-  std::vector<uint64_t> seeds;         // that were planned when the last arm was chosen
+  std::vector<uint64_t> seeds;         // that were planned when the first arms were chosen
   std::optional<size_t> best_control;  // the largest mean monitored value over all complete seeds of the chosen trial
   std::vector<std::string> dropped;    // arms that were chosen for, but are no longer in the plan
 };
 
 // What is frozen already. FAILED_PRECONDITION when an arm's trials or the selection seeds are no longer those it was
-// chosen from.
-absl::StatusOr<ComparisonChoice> ReadChoice(const ComparisonPlan& plan, const std::string& output);
+// chosen from, or the test logs not those that runs were scored on.
+absl::StatusOr<ComparisonChoice> ReadChoice(const ComparisonPlan& plan, const ComparisonRuns& runs,
+                                            const std::string& output);
 
 // Chooses for the arms that have no choice yet, and writes the file when that changed anything.
 absl::Status FreezeChoice(const ComparisonPlan& plan, const ComparisonRuns& runs, const std::string& output,

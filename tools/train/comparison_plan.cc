@@ -28,10 +28,14 @@ absl::Status CheckName(const std::string& field, const std::string& name) {
                     absl::StrCat("'", name, "' must be of letters, digits, '_', '-' and '.', and not begin with '.'"));
 }
 
-// The logs that must be the same for every arm.
-v1::Data MeasuredOn(v1::Data data) {
-  data.clear_train();
-  return data;
+// What must be the same for every arm.
+v1::Data MeasuredOn(const v1::Data& data) {
+  v1::Data same;
+  *same.mutable_valid() = data.valid();
+  *same.mutable_test() = data.test();
+  same.set_label(data.label());
+  same.set_group_by(data.group_by());
+  return same;
 }
 
 // MergeFrom would append to repeated fields.

@@ -35,7 +35,7 @@ struct ComparisonPlan {
   size_t selection_seeds = 0;       // the first so many
   v1::TrainingConfig::Monitor monitor = v1::TrainingConfig::AUC;
   size_t judged = 0, flops_reference = 0;  // indices of arms
-  v1::Data data;                           // the logs that every arm is measured on
+  v1::Data data;                           // valid, test, label and group_by, the same for every arm
   uint32_t resamples = 0;
   uint64_t bootstrap_seed = 0;
 };

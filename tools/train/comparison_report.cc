@@ -37,16 +37,6 @@ std::string Spread(const Sample& sample, int digits) {
   return text;
 }
 
-std::string WithCommas(uint64_t value) {
-  const std::string digits = absl::StrCat(value);
-  std::string text;
-  for (size_t i = 0; i < digits.size(); ++i) {
-    if (i > 0 && (digits.size() - i) % 3 == 0) text.push_back(',');
-    text.push_back(digits[i]);
-  }
-  return text;
-}
-
 std::string Text(const std::optional<Interval>& interval) {
   return interval.has_value() ? absl::StrFormat("[%+.5f, %+.5f]", interval->low, interval->high) : kNone;
 }
@@ -82,9 +72,9 @@ ReportTable ArmsTable(const ComparisonPlan& plan, const ComparisonChoice& choice
     row.push_back(Spread(arm.test[kLogloss], 5));
     row.push_back(Spread(arm.valid[kAuc], 5));
     if (grouped) row.push_back(Spread(arm.valid[kGauc], 5));
-    row.push_back(WithCommas(arm.flops));
+    row.push_back(GroupDigits(arm.flops));
     row.push_back(absl::StrFormat("%.3f", static_cast<double>(arm.flops) / reference));
-    row.push_back(arm.parameters.has_value() ? WithCommas(*arm.parameters) : kNone);
+    row.push_back(arm.parameters.has_value() ? GroupDigits(*arm.parameters) : kNone);
     row.push_back(Spread(arm.seconds, arm.seconds.mean < 100 ? 1 : 0));
     row.push_back(absl::StrCat(plan.arms[a].trials.size()));
     const size_t seeds = std::max(arm.test[kAuc].n, arm.test[kLogloss].n);
@@ -168,11 +158,11 @@ ReportTable DifferencesTable(const ComparisonPlan& plan, const ComparisonChoice&
   table.notes = {
       absl::StrCat("Over seeds: ", pairing, "; what another training on the same log would give, the test rows kept."),
       absl::StrCat("Over test ", result.groups > 0 ? "groups" : "rows", ": percentile interval of ",
-                   WithCommas(plan.resamples), " paired bootstrap resamples (seed ", plan.bootstrap_seed,
+                   GroupDigits(plan.resamples), " paired bootstrap resamples (seed ", plan.bootstrap_seed,
                    "). Resampled with replacement are the ",
-                   result.groups > 0 ? absl::StrCat(WithCommas(result.groups), " groups ('", plan.data.group_by(),
+                   result.groups > 0 ? absl::StrCat(GroupDigits(result.groups), " groups ('", plan.data.group_by(),
                                                     "') of the test log, each with all its rows,")
-                                     : absl::StrCat(WithCommas(result.rows), " rows of the test log"),
+                                     : absl::StrCat(GroupDigits(result.rows), " rows of the test log"),
                    " the same for every run; on each resample the metric of every run is computed, averaged over an "
                    "arm's seeds, "
                    "and subtracted. The trained models are kept: what other test rows would give."),
@@ -241,7 +231,7 @@ ReportTable CurvesTable(const ComparisonPlan& plan, const ComparisonResult& resu
       const CurveGap& gap = pair.gaps[i];
       const auto& gain = gap.at_equal_flops;
       const auto& interval = gap.at_equal_value.interval;
-      table.rows.push_back({plan.arms[pair.arms[i]].name, WithCommas(result.arms[pair.arms[i]].flops),
+      table.rows.push_back({plan.arms[pair.arms[i]].name, GroupDigits(result.arms[pair.arms[i]].flops),
                             absl::StrCat(plan.arms[pair.controls[0]].curve, ", ", pair.seeds, " seeds"),
                             Title(pair.metric), gain.has_value() ? absl::StrFormat("%+.5f", gain->mean) : kNone,
                             gain.has_value() ? Text(gain->interval) : kNone, SavingText(gap.at_equal_value),
@@ -351,8 +341,9 @@ ComparisonReport MakeReport(const ComparisonPlan& plan, const ComparisonRuns& ru
   ComparisonReport report;
   report.title = plan.title.empty() ? absl::StrCat("Comparison of '", plan.arms[plan.judged].name, "'") : plan.title;
   report.introduction = {absl::StrCat(
-      "Test log: ", absl::StrJoin(plan.data.test(), ", "), " (", WithCommas(result.rows), " rows",
-      result.groups > 0 ? absl::StrCat(", ", WithCommas(result.groups), " groups by '", plan.data.group_by(), "'") : "",
+      "Test log: ", absl::StrJoin(plan.data.test(), ", "), " (", GroupDigits(result.rows), " rows",
+      result.groups > 0 ? absl::StrCat(", ", GroupDigits(result.groups), " groups by '", plan.data.group_by(), "'")
+                        : "",
       "). Seeds ", SeedsText(plan.seeds), "; early stopping and choice of trials by valid ",
       v1::TrainingConfig::Monitor_Name(plan.monitor), ".")};
   for (std::string& remark : Remarks(plan, choice)) report.introduction.push_back(std::move(remark));

@@ -28,7 +28,7 @@ struct ComparisonRun {
   std::string directory;
   State state = State::kPending;
   int attempts = 0;
-  bool resumed = false;  // its seconds are those of the last part only
+  bool resumed = false;  // the last attempt went on from a saved state
   std::string error;     // of a failed one
 
   // Of a complete one.

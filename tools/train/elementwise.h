@@ -29,7 +29,7 @@ void ApplyDropout(size_t count, const DropoutMask& dropout, size_t element, doub
 void ReluBackward(size_t rows, size_t n, const float* out, const float* dout, float factor, float* dz, size_t lddz);
 void ReluBackward(size_t rows, size_t n, const double* out, const double* dout, double factor, double* dz, size_t lddz);
 
-// sum[c] += dz, sum_normalised[c] += dz (z[r, c] + bias[c] - mean[c]) inverse_deviation[c].
+// sum[c] += dz[r, c], sum_normalised[c] += dz[r, c] (z[r, c] - centre[c]) inverse_deviation[c].
 void AddBackwardSums(size_t rows, size_t n, const float* z, const float* dz, size_t ld, const float* centre,
                      const float* inverse_deviation, double* sum, double* sum_normalised);
 void AddBackwardSums(size_t rows, size_t n, const double* z, const double* dz, size_t ld, const double* centre,

@@ -2,6 +2,7 @@
 #include <vector>
 
 #include "absl/flags/flag.h"
+#include "model/status_macros.h"
 #include "tools/train/commands.h"
 #include "tools/train/evaluate_log.h"
 #include "tools/train/shared_flags.h"
@@ -17,7 +18,7 @@ Command EvaluateCommand() {
   return {.name = "evaluate",
           .usage = "--checkpoint=DIR [flags] LOG...",
           .summary = "scores logs with a checkpoint and prints AUC, gAUC and logloss",
-          .flag_files = {__FILE__, kSharedFlagsFile},
+          .flag_files = {__FILE__, kThreadsFlagFile},
           .prepare = [](const std::vector<std::string>& arguments) -> absl::StatusOr<Job> {
             EvaluateOptions options;
             options.checkpoint = absl::GetFlag(FLAGS_checkpoint);
@@ -25,7 +26,7 @@ Command EvaluateCommand() {
             options.output = absl::GetFlag(FLAGS_scores);
             options.report = absl::GetFlag(FLAGS_report);
             options.tie_gaps = absl::GetFlag(FLAGS_tie_gaps);
-            options.threads = absl::GetFlag(FLAGS_threads);
+            HILOMOE_ASSIGN_OR_RETURN(options.threads, ThreadsFlag());
             if (options.checkpoint.empty()) return absl::InvalidArgumentError("--checkpoint: say the directory");
             if (options.logs.empty()) return absl::InvalidArgumentError("say at least one log to score");
             return [options](std::FILE*) { return EvaluateLog(options); };

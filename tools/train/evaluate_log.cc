@@ -44,7 +44,8 @@ absl::Status EvaluateLog(const EvaluateOptions& options) {
   HILOMOE_ASSIGN_OR_RETURN(const ModelSpec spec, ModelSpec::Create(checkpoint.config.model()));
   const TensorRegistry registry = TensorRegistry::ForTraining(spec, checkpoint.TableRows(spec));
   const auto tensors = registry.Bind<const float>(spec, checkpoint.weights.data());
-  const LogEncoder encoder(spec, checkpoint.vocabularies, tensors.features);
+  HILOMOE_ASSIGN_OR_RETURN(const LogEncoder encoder,
+                           LogEncoder::Create(spec, checkpoint.vocabularies, tensors.features));
   Parallel parallel(options.threads > 0 ? options.threads : UsableCpuCount());
   Network<float> network(spec, registry, parallel);
 
@@ -65,7 +66,7 @@ absl::Status EvaluateLog(const EvaluateOptions& options) {
   LogChunk chunk;
   EncodedBatch batch;
   ProgressBar progress({.label = "evaluate"});
-  std::string text;
+  std::string text, log_without_labels;
   while (true) {
     HILOMOE_ASSIGN_OR_RETURN(const bool more, log.Next(kChunkRows, &chunk));
     if (!more) break;
@@ -82,6 +83,7 @@ absl::Status EvaluateLog(const EvaluateOptions& options) {
     }
     if (output.has_value()) HILOMOE_RETURN_IF_ERROR(output->Append(text));
     if (tensors_file && options.tie_gaps) all_gaps.insert(all_gaps.end(), gaps.begin(), gaps.end());
+    if (chunk.labels.empty() && log_without_labels.empty()) log_without_labels = log.path();
     labels.insert(labels.end(), chunk.labels.begin(), chunk.labels.end());
     groups.insert(groups.end(), chunk.groups.begin(), chunk.groups.end());
     progress.UpdateFraction(log.fraction(), static_cast<int64_t>(scores.size()));
@@ -89,6 +91,10 @@ absl::Status EvaluateLog(const EvaluateOptions& options) {
   progress.Finish();
   if (output.has_value()) HILOMOE_RETURN_IF_ERROR(output->Commit());
   if (tensors_file) HILOMOE_RETURN_IF_ERROR(WriteTensors(options.output, scores, all_gaps, labels, groups));
+  if (labels.size() != scores.size() && !options.report.empty()) {
+    return absl::InvalidArgumentError(absl::StrCat("'", options.report, "' is not written, for there are no metrics: '",
+                                                   log_without_labels, "' has no column '", data.label(), "'"));
+  }
   if (labels.size() != scores.size() || scores.empty()) return absl::OkStatus();
   if (groups.size() != scores.size()) groups.clear();
   HILOMOE_ASSIGN_OR_RETURN(const BinaryMetrics metrics, ComputeMetrics(scores, labels, groups));

@@ -20,7 +20,8 @@ struct EvaluateOptions {
 
 // Writes one line per row, "score" or "score,tie_gap" after a header line, atomically, and prints the metrics to
 // stdout when the log has labels. To a name that ends in .safetensors: "scores" F32 [rows], and where there are some
-// "tie_gaps" F32, "labels" U8 and "groups" I64 (the bits of a hash of the group's cell).
+// "tie_gaps" F32, "labels" U8 and "groups" I64 (the bits of a hash of the group's cell). INVALID_ARGUMENT when a report
+// is asked for and a log has no labels.
 absl::Status EvaluateLog(const EvaluateOptions& options);
 
 }  // namespace hilomoe

@@ -102,7 +102,8 @@ std::string MetricsText(const BinaryMetrics& metrics) {
   return text;
 }
 
-std::string UtilisationText(const std::vector<v1::ModelFileHeader::BlockUtilisation>& utilisation) {
+std::string UtilisationText(const ModelSpec& spec,
+                            const std::vector<v1::ModelFileHeader::BlockUtilisation>& utilisation) {
   std::string text;
   for (const auto& block : utilisation) {
     for (int l = 0; l < block.layers_size(); ++l) {
@@ -110,8 +111,9 @@ std::string UtilisationText(const std::vector<v1::ModelFileHeader::BlockUtilisat
       const double K = shares.size();
       const auto [low, high] = std::minmax_element(shares.begin(), shares.end());
       // Loads relative to an even share: 1 = even.
-      absl::StrAppendFormat(&text, "  block %d layer %d: entropy %.4f of ln %d, load %.2f to %.2f of an even share\n",
-                            block.block(), l, block.layers(l).entropy(), shares.size(), *low * K, *high * K);
+      absl::StrAppendFormat(&text, "  %s layer %d: entropy %.4f of ln %d, load %.2f to %.2f of an even share\n",
+                            spec.BlockName(block.block()), l, block.layers(l).entropy(), shares.size(), *low * K,
+                            *high * K);
     }
   }
   return text;

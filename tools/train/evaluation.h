@@ -52,7 +52,8 @@ double MonitorValue(v1::TrainingConfig::Monitor monitor, const BinaryMetrics& me
 // "AUC 0.98341  gAUC ...  logloss 0.1632"
 std::string MetricsText(const BinaryMetrics& metrics);
 // One line per block and layer: entropy as a share of ln K, the lightest and the heaviest expert's load.
-std::string UtilisationText(const std::vector<v1::ModelFileHeader::BlockUtilisation>& utilisation);
+std::string UtilisationText(const ModelSpec& spec,
+                            const std::vector<v1::ModelFileHeader::BlockUtilisation>& utilisation);
 
 }  // namespace hilomoe
 

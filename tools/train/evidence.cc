@@ -15,6 +15,7 @@
 #include "tools/common/calibration.h"
 #include "tools/common/metrics_json.h"
 #include "tools/train/run_report.h"
+#include "tools/train/schedule.h"
 #include "tools/train/slices.h"
 #include "tools/train/training_config.h"
 
@@ -35,7 +36,7 @@ double SteadySeconds() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
-Json UtilisationJson(const std::vector<v1::ModelFileHeader::BlockUtilisation>& utilisation) {
+Json UtilisationJson(const ModelSpec& spec, const std::vector<v1::ModelFileHeader::BlockUtilisation>& utilisation) {
   Json blocks = Json::array();
   for (const auto& block : utilisation) {
     Json layers = Json::array();
@@ -47,7 +48,7 @@ Json UtilisationJson(const std::vector<v1::ModelFileHeader::BlockUtilisation>& u
       }
       layers.push_back({{"entropy", layer.entropy()}, {"scores", scores}, {"dead", dead}});
     }
-    blocks.push_back({{"block", block.block()}, {"layers", layers}});
+    blocks.push_back({{"block", spec.BlockName(block.block())}, {"layers", layers}});
   }
   return blocks;
 }
@@ -60,12 +61,15 @@ Json RunJson(const RunFacts& facts) {
     if (tensor.group == TensorGroup::kExpert || tensor.group == TensorGroup::kRouter) experts += tensor.size;
   }
   Json stages = Json::array();
-  for (const v1::Stage& stage : facts.config->stages()) {
-    stages.push_back({{"name", stage.name()}, {"experts", stage.experts()}, {"epochs", stage.epochs()}});
+  for (int s = 0; s < facts.config->stages_size(); ++s) {
+    const v1::Stage& stage = facts.config->stages(s);
+    stages.push_back({{"name", stage.name()},
+                      {"experts", stage.experts()},
+                      {"epochs", StageEpochs(*facts.config, static_cast<size_t>(s))}});
   }
   return {
       {"event", "run"},
-      {"format", 1},
+      {"format", kRunLogFormat},
       {"created", absl::FormatTime(absl::RFC3339_sec, absl::Now(), absl::UTCTimeZone())},
       {"created_by", "hilomoe-train " HILOMOE_VERSION},
       {"config", config},
@@ -166,7 +170,7 @@ absl::Status Evidence::Step(const StepFacts& step, TrainState* state) {
 absl::Status Evidence::Evaluated(const Evaluation& evaluation, bool best, const TrainState& state) {
   Json json = StageEvent("evaluation", state);
   json.update({{"metrics", Json(MetricsJson(evaluation.metrics))},
-               {"utilisation", UtilisationJson(evaluation.utilisation)},
+               {"utilisation", UtilisationJson(*facts_.spec, evaluation.utilisation)},
                {"best", best},
                {"rate_factor", state.rate_factor},
                {"seconds", seconds()}});
@@ -201,7 +205,7 @@ absl::Status Evidence::Final(const std::string& split, const std::vector<std::st
   return log_.Append({{"event", "final"},
                       {"split", split},
                       {"metrics", Json(MetricsJson(evaluation.metrics))},
-                      {"utilisation", UtilisationJson(evaluation.utilisation)},
+                      {"utilisation", UtilisationJson(*facts_.spec, evaluation.utilisation)},
                       {"calibration", {{"bins", bins_json}, {"error", CalibrationError(bins)}}},
                       {"histogram", {{"negatives", histogram.negatives}, {"positives", histogram.positives}}},
                       {"fixed_routing", fixed},

@@ -257,7 +257,7 @@ class RequestGenerator {
 
   const GenerateOptions& options_;
   World world_;
-  Random random_;
+  PortableRandom random_;
   Histories histories_;
   std::array<double, 24> hour_ends_;
   int64_t request_ = 0;

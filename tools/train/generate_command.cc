@@ -45,7 +45,7 @@ Command GenerateCommand() {
   return {.name = "generate",
           .usage = "--directory=DIR [flags]",
           .summary = "writes a synthetic click log whose true probabilities are known",
-          .flag_files = {__FILE__, kSharedFlagsFile},
+          .flag_files = {__FILE__, kSeedFlagFile},
           .prepare = [](const std::vector<std::string>& arguments) -> absl::StatusOr<Job> {
             if (!arguments.empty()) return absl::InvalidArgumentError(absl::StrCat("unexpected '", arguments[0], "'"));
             GenerateOptions options;

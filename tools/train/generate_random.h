@@ -44,9 +44,9 @@ inline double PortableLog(double x) {
   return exponent * kLn2 + 2 * t * sum;
 }
 
-class Random {
+class PortableRandom {
  public:
-  explicit Random(uint64_t seed) : engine_(seed) {}
+  explicit PortableRandom(uint64_t seed) : engine_(seed) {}
 
   // In [0, 1), a multiple of 2^-53.
   double Uniform() { return static_cast<double>(engine_() >> 11) * 0x1p-53; }
@@ -71,8 +71,7 @@ class Random {
 class Discrete {
  public:
   void Add(double weight) { sums_.push_back((sums_.empty() ? 0 : sums_.back()) + weight); }
-  size_t size() const { return sums_.size(); }
-  size_t Draw(Random& random) const {
+  size_t Draw(PortableRandom& random) const {
     const double at = random.Uniform() * sums_.back();
     const auto found = std::upper_bound(sums_.begin(), sums_.end(), at);
     return std::min(static_cast<size_t>(found - sums_.begin()), sums_.size() - 1);

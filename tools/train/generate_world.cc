@@ -33,14 +33,14 @@ double ZipfWeight(size_t rank, double exponent) {
   return PortableExp(-exponent * PortableLog(static_cast<double>(rank + 1)));
 }
 
-std::vector<float> Normals(size_t size, double deviation, Random& random) {
+std::vector<float> Normals(size_t size, double deviation, PortableRandom& random) {
   std::vector<float> values(size);
   for (float& value : values) value = static_cast<float>(deviation * random.Normal());
   return values;
 }
 
 // Fisher and Yates; std::shuffle may differ between standard libraries.
-std::vector<uint32_t> Permutation(size_t size, Random& random) {
+std::vector<uint32_t> Permutation(size_t size, PortableRandom& random) {
   std::vector<uint32_t> order(size);
   for (size_t i = 0; i < size; ++i) order[i] = static_cast<uint32_t>(i);
   for (size_t i = size; i > 1; --i) std::swap(order[i - 1], order[random.Below(i)]);
@@ -52,7 +52,7 @@ size_t Daypart(uint32_t hour) { return hour * World::kDayparts / 24; }
 }  // namespace
 
 World::World(const WorldOptions& options) {
-  Random random(options.seed);
+  PortableRandom random(options.seed);
   MakeItems(options, random);
   MakeUsers(options, random);
   MakeHabits(options, random);
@@ -61,7 +61,7 @@ World::World(const WorldOptions& options) {
   }
 }
 
-void World::MakeItems(const WorldOptions& options, Random& random) {
+void World::MakeItems(const WorldOptions& options, PortableRandom& random) {
   const size_t niches = options.topics * kBranches * kBranches;
   std::vector<double> niche_log_price;
   for (size_t i = 0; i < niches; ++i) niche_log_price.push_back(3 + 0.6 * random.Normal());
@@ -89,7 +89,7 @@ void World::MakeItems(const WorldOptions& options, Random& random) {
   }
 }
 
-void World::MakeUsers(const WorldOptions& options, Random& random) {
+void World::MakeUsers(const WorldOptions& options, PortableRandom& random) {
   for (size_t i = 0; i < options.users; ++i) {
     User user;
     for (size_t k = 0; k < kInterests; ++k) {
@@ -117,7 +117,7 @@ void World::MakeUsers(const WorldOptions& options, Random& random) {
   }
 }
 
-void World::MakeHabits(const WorldOptions& options, Random& random) {
+void World::MakeHabits(const WorldOptions& options, PortableRandom& random) {
   const size_t topics = options.topics;
   topic_daypart_ = Normals(topics * kDayparts, kTopicDaypartDeviation, random);
   topic_device_ = Normals(topics * kDevices.size(), kTopicDeviceDeviation, random);
@@ -127,12 +127,12 @@ void World::MakeHabits(const WorldOptions& options, Random& random) {
       Normals(topics * kBranches * kDevices.size() * kDayparts, kSubtopicDeviceDaypartDeviation, random);
 }
 
-uint32_t World::DrawDevice(const User& user, Random& random) const {
+uint32_t World::DrawDevice(const User& user, PortableRandom& random) const {
   if (random.Chance(0.7)) return user.device;
   return static_cast<uint32_t>(random.Below(kDevices.size()));
 }
 
-size_t World::DrawItem(const User& user, Random& random) const {
+size_t World::DrawItem(const User& user, PortableRandom& random) const {
   const double u = random.Uniform();
   const Interest& interest = user.interests[u < 0.45 ? 0 : u < 0.8 ? 1 : 2];
   const double breadth = random.Uniform();

@@ -79,10 +79,10 @@ class World {
   const User& user(size_t u) const { return users_[u]; }
   size_t items() const { return items_.size(); }
 
-  size_t DrawUser(Random& random) const { return activity_.Draw(random); }
-  uint32_t DrawDevice(const User& user, Random& random) const;
+  size_t DrawUser(PortableRandom& random) const { return activity_.Draw(random); }
+  uint32_t DrawDevice(const User& user, PortableRandom& random) const;
   // As a recommender would: mostly from the user's interests, some of it at large; popular items more often (Zipf).
-  size_t DrawItem(const User& user, Random& random) const;
+  size_t DrawItem(const User& user, PortableRandom& random) const;
 
   // `discount` is the offered price over the usual one; `position` counts from 1.
   double ClickProbability(const User& user, const Context& context, const Item& item, double discount,
@@ -94,9 +94,9 @@ class World {
     Discrete popularity;
   };
 
-  void MakeItems(const WorldOptions& options, Random& random);
-  void MakeUsers(const WorldOptions& options, Random& random);
-  void MakeHabits(const WorldOptions& options, Random& random);
+  void MakeItems(const WorldOptions& options, PortableRandom& random);
+  void MakeUsers(const WorldOptions& options, PortableRandom& random);
+  void MakeHabits(const WorldOptions& options, PortableRandom& random);
 
   std::vector<Item> items_;
   std::vector<User> users_;

@@ -51,7 +51,7 @@ void InitializeWeights(const ModelSpec& spec, const TensorRegistry& registry, ui
     if (tensor.group == TensorGroup::kEmbedding) {
       FillNormal(stream(tensor), embedding_deviation, out, tensor.size);
       if (tensor.shape.size() == 2) std::fill_n(out, tensor.shape[1], 0.0F);  // the out-of-vocabulary row
-    } else if (tensor.group == TensorGroup::kHead && tensor.size > 1) {
+    } else if (tensor.name == "head.weight") {
       FillNormal(stream(tensor), std::sqrt(2.0 / static_cast<double>(tensor.size + 1)), out, tensor.size);
     } else if (absl::EndsWith(tensor.name, ".base.weight") || absl::StartsWith(tensor.name, "attention.")) {
       FillNormal(stream(tensor), std::sqrt(2.0 / static_cast<double>(tensor.shape[0] + tensor.shape[1])), out,

@@ -85,8 +85,9 @@ absl::Status CheckUnchanged(const std::vector<std::string>& logs, const v1::RowC
   return absl::AbortedError(absl::StrCat("'", logs[0], "' changed while it was read; start again when it is complete"));
 }
 
-// What was left beside `path` by a process that was killed while it wrote there; one at work writes all the time.
-void RemoveLeftovers(const std::string& path) {
+// What was left beside `path` by a process that was killed while it wrote there; one at work writes all the time. Not
+// by its process id, as RemoveLeftovers: a cache may be shared with other machines.
+void RemoveOldLeftovers(const std::string& path) {
   std::error_code error;
   const std::string prefix = fs::path(path).filename().string() + ".tmp.";
   for (const auto& entry : fs::directory_iterator(fs::path(path).parent_path(), error)) {
@@ -209,7 +210,7 @@ absl::Status LogCache::OpenTraining() {
     std::fprintf(stderr, "cache '%s' is rebuilt: %s\n", path.c_str(),
                  std::string(statistics.status().message()).c_str());
   }
-  RemoveLeftovers(path);
+  RemoveOldLeftovers(path);
   HILOMOE_ASSIGN_OR_RETURN(statistics_, MeasureLog(logs, *spec_, options_.columns));
   if (options_.warm_start != nullptr) options_.warm_start->Grow(*spec_, &statistics_);
   HILOMOE_ASSIGN_OR_RETURN(RowCacheWriter writer, RowCacheWriter::Create(path, columns));
@@ -232,7 +233,7 @@ absl::StatusOr<RowCache> LogCache::Rows(const std::string& name, const std::vect
   HILOMOE_ASSIGN_OR_RETURN(const v1::RowCacheIndex wanted, Wanted(logs, columns.weights));
   const std::string path = PathOf(name, wanted);
   if (std::optional<RowCache> cache = Reuse(path, columns, wanted)) return *std::move(cache);
-  RemoveLeftovers(path);
+  RemoveOldLeftovers(path);
   LogChunksOptions options = options_.columns;
   options.weight.clear();
   HILOMOE_ASSIGN_OR_RETURN(RowCacheWriter writer, RowCacheWriter::Create(path, columns));
@@ -244,16 +245,15 @@ absl::StatusOr<RowCache> LogCache::Rows(const std::string& name, const std::vect
 absl::Status LogCache::WriteRows(const std::string& name, const std::vector<std::string>& logs,
                                  const LogChunksOptions& columns, RowCacheWriter* writer) const {
   HILOMOE_ASSIGN_OR_RETURN(LogChunks log, LogChunks::Open(logs, *spec_, columns));
-  const LogEncoder encoder(*spec_, statistics_.vocabularies, NumericTensors(statistics_));
+  HILOMOE_ASSIGN_OR_RETURN(const LogEncoder encoder,
+                           LogEncoder::Create(*spec_, statistics_.vocabularies, NumericTensors(statistics_)));
   LogChunk chunk;
   LabelledRows rows;
   ProgressBar progress({.label = name});
   while (true) {
     HILOMOE_ASSIGN_OR_RETURN(const bool more, log.Next(kChunkRows, &chunk));
     if (!more) break;
-    if (const absl::Status status = encoder.Encode(chunk, &rows.encoded); !status.ok()) {
-      return absl::InvalidArgumentError(absl::StrCat(log.place(), ", or a row before it: ", status.message()));
-    }
+    HILOMOE_RETURN_IF_ERROR(encoder.Encode(chunk, &rows.encoded));
     rows.labels.swap(chunk.labels);
     rows.groups.swap(chunk.groups);
     rows.weights.swap(chunk.weights);

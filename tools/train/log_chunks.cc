@@ -90,13 +90,12 @@ absl::StatusOr<bool> LogChunks::Next(size_t max_rows, LogChunk* chunk) {
       if (!more) break;
       HILOMOE_RETURN_IF_ERROR(AppendRow(row, chunk));
     }
+    chunk->place = absl::StrCat(reader_->path(), ":", reader_->line());
     if (chunk->rows > 0) return true;
     if (index_ + 1 == paths_.size()) return false;
     HILOMOE_RETURN_IF_ERROR(OpenLog(index_ + 1));
   }
 }
-
-std::string LogChunks::place() const { return absl::StrCat(reader_->path(), ":", reader_->line()); }
 
 double LogChunks::fraction() const {
   const int64_t total = reader_->total_bytes();

@@ -24,6 +24,7 @@ struct LogChunk {
   std::vector<float> labels;     // empty when the log has no label column
   std::vector<uint64_t> groups;  // a hash of the group's cell; empty without group_by
   std::vector<float> weights;    // finite, >= 0; empty without a weight column
+  std::string place;             // of its last row: "path:line"
 };
 
 struct LogChunksOptions {
@@ -44,8 +45,8 @@ class LogChunks {
   // a label other than 0 or 1, a weight that is none, a cell that is not of its feature's type.
   absl::StatusOr<bool> Next(size_t max_rows, LogChunk* chunk);
 
-  // "path:line" of the latest row.
-  std::string place() const;
+  // The log of the latest row.
+  const std::string& path() const { return reader_->path(); }
   // Of all logs, by their sizes; 0 where unknown.
   double fraction() const;
 

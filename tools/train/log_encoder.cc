@@ -2,25 +2,30 @@
 
 #include <algorithm>
 
+#include "absl/strings/str_cat.h"
+#include "model/status_macros.h"
 #include "runtime/column_view.h"
 
 namespace hilomoe {
 
-LogEncoder::LogEncoder(const ModelSpec& spec, const std::vector<VocabularyIds>& ids,
-                       const FeatureTensors<const float>& numeric)
-    : tables_(spec.tables().size()) {
+absl::StatusOr<LogEncoder> LogEncoder::Create(const ModelSpec& spec, const std::vector<VocabularyIds>& ids,
+                                              const FeatureTensors<const float>& numeric) {
+  LogEncoder encoder;
+  encoder.tables_.resize(spec.tables().size());
   for (size_t i = 0; i < spec.tables().size(); ++i) {
     const TableSpec& table = spec.tables()[i];
     if (!table.has_vocabulary()) {
-      vocabularies_.push_back(Vocabulary::Hashed(table.hash_buckets));
+      encoder.vocabularies_.push_back(Vocabulary::Hashed(table.hash_buckets));
       continue;
     }
-    tables_[i] = BuildVocabularyTable(ids[i]);
+    HILOMOE_ASSIGN_OR_RETURN(encoder.tables_[i], BuildVocabularyTable(ids[i]));
+    const VocabularyTable& built = encoder.tables_[i];
     const uint32_t rows = kReservedRows + static_cast<uint32_t>(ids[i].size());
     // What was just built is sound.
-    vocabularies_.push_back(*Vocabulary::FromBuckets(tables_[i].buckets, tables_[i].seed, tables_[i].max_probes, rows));
+    encoder.vocabularies_.push_back(*Vocabulary::FromBuckets(built.buckets, built.seed, built.max_probes, rows));
   }
-  encoder_ = std::make_unique<RequestEncoder>(spec, vocabularies_, numeric);
+  encoder.encoder_ = std::make_unique<RequestEncoder>(spec, encoder.vocabularies_, numeric);
+  return encoder;
 }
 
 absl::Status LogEncoder::Encode(const LogChunk& chunk, EncodedBatch* batch) const {
@@ -28,7 +33,9 @@ absl::Status LogEncoder::Encode(const LogChunk& chunk, EncodedBatch* batch) cons
   AppendColumnViews(chunk.columns, &views);
   views.erase(std::remove_if(views.begin(), views.end(), [](const ColumnView& view) { return view.feature_id == 0; }),
               views.end());
-  return encoder_->Encode({chunk.rows, {}, views}, batch, nullptr);
+  const absl::Status status = encoder_->Encode({chunk.rows, {}, views}, batch, nullptr);
+  if (status.ok()) return status;
+  return absl::Status(status.code(), absl::StrCat(chunk.place, ", or a row before it: ", status.message()));
 }
 
 }  // namespace hilomoe

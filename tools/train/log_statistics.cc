@@ -117,7 +117,7 @@ absl::StatusOr<LogStatistics> MeasureLog(const std::vector<std::string>& paths, 
   ProgressBar progress({.label = "vocabularies"});
   LogChunk chunk;
   while (true) {
-    // The first chunk is short, so that a small log, too, gives samples.
+    // The first chunks are short, so that a small log, too, gives samples.
     HILOMOE_ASSIGN_OR_RETURN(const bool more,
                              log.Next(out.rows < kChunkRows ? kChunkRows / kSampleRows : kChunkRows, &chunk));
     if (!more) break;

@@ -38,7 +38,8 @@ class Adam {
               std::vector<TableGradient<float>>& tables, float* weights);
 
   // Floats of m and v.
-  size_t size() const { return m_size_ + v_size_; }
+  size_t m_size() const { return m_size_; }
+  size_t v_size() const { return v_size_; }
   // What a resumed run needs.
   std::vector<float>& m() { return m_; }
   std::vector<float>& v() { return v_; }

@@ -159,8 +159,7 @@ std::string EntropyFigure(const RunRecord& record) {
     for (size_t i = 0; i < utilisation.size() && i < 4; ++i) {
       const Json& block = utilisation.at(i);
       if (chart.series.size() <= i) {
-        chart.series.push_back(
-            {.name = absl::StrCat("block ", block.at("block").get<int>()), .dots = true, .dashed = i % 2 == 1});
+        chart.series.push_back({.name = BlockName(block), .dots = true, .dashed = i % 2 == 1});
       }
       double sum = 0;
       for (const Json& layer : block.at("layers")) sum += layer.at("entropy").get<double>();

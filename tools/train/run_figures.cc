@@ -112,9 +112,9 @@ std::string HistogramFigure(const Json& final) {
 }
 
 std::string BlockFigure(const Json& block) {
-  const int number = block.at("block").get<int>();
+  const std::string name = BlockName(block);
   HeatMap map;
-  map.text = {.id = absl::StrCat("block-", number), .title = absl::StrCat("Experts of block ", number)};
+  map.text = {.id = "experts-" + name, .title = "Experts of " + name};
   std::string dead;
   std::vector<std::string> heads = {"layer"};
   std::vector<std::vector<std::string>> rows;
@@ -148,7 +148,7 @@ std::string BlockFigure(const Json& block) {
   }
   Table table("Mean score of each expert, 1 = an even share", heads);
   for (const std::vector<std::string>& cells : rows) table.AddRow(cells);
-  return Figure(absl::StrCat("Block ", number), Draw(map),
+  return Figure(name, Draw(map),
                 dead.empty() ? "No dead experts." : absl::StrCat("Dead experts, crossed out: ", dead, "."),
                 table.Html());
 }

@@ -1,13 +1,14 @@
 // metrics.jsonl: what a training run measured, one JSON object a line, and all that report.html is drawn from.
 //
-// Every object has "event"; what has no value is null. Epochs count from 1, stages, blocks, layers and experts from 0;
+// Every object has "event"; what has no value is null. Epochs count from 1, stages, layers and experts from 0;
 // "step" counts the batches of the whole run; "seconds" is training time so far, over all processes of the run and
 // without what a kill cost. METRICS stands for MetricsJson's object (tools/common/metrics_json.h), UTILISATION for
 //   [{"block", "layers": [{"entropy", "scores": [K], "dead": [experts]}]}]
-// the mean scores of the validation (final: the split's) rows; entropy is the mean over rows, as a share of ln K; an
-// expert is dead when its mean score is below 1 % of an even share (0.01 / K). Empty while experts are off.
+// where "block" is its name, ModelSpec::BlockName ("blocks.0"), and the rest the mean scores of the validation (final:
+// the split's) rows; entropy is the mean over rows, as a share of ln K; an expert is dead when its mean score is below
+// 1 % of an even share (0.01 / K). Empty while experts are off.
 //
-//   run         format (1), created (RFC 3339), created_by, config (textproto), config_digest (XXH3-64 of it, hex),
+//   run         format (2), created (RFC 3339), created_by, config (textproto), config_digest (XXH3-64 of it, hex),
 //               seed, threads, parameters, parameters_without_experts, flops {row, row_without_experts, request,
 //               candidate}, rows {train, train_positives, valid}, monitor, stages [{name, experts, epochs}];
 //               earlier_lost: true when a resumed run's file was not there as saved, and begins here
@@ -41,6 +42,7 @@
 namespace hilomoe {
 
 inline constexpr char kRunLogName[] = "metrics.jsonl";
+inline constexpr int kRunLogFormat = 2;  // 1 numbered the blocks: the deep tower's, then the cross layers
 
 // How much of the file there was at a save, and what it was.
 struct RunLogMark {

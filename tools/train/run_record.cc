@@ -49,6 +49,11 @@ absl::StatusOr<RunRecord> ReadRunRecord(const std::string& path) {
   return record;
 }
 
+std::string BlockName(const nlohmann::ordered_json& block) {
+  const nlohmann::ordered_json& name = block.at("block");
+  return name.is_string() ? name.get<std::string>() : absl::StrCat("block ", name.get<int>());
+}
+
 std::optional<double> NumberIn(const nlohmann::ordered_json& json, const char* key) {
   const auto found = json.find(key);
   if (found == json.end() || !found->is_number()) return std::nullopt;

@@ -27,6 +27,9 @@ struct RunRecord {
 // object; NOT_FOUND when there is no such file.
 absl::StatusOr<RunRecord> ReadRunRecord(const std::string& path);
 
+// The name of a block of a UTILISATION, in which format 1 had numbers.
+std::string BlockName(const nlohmann::ordered_json& block);
+
 // A number under `key`; nullopt where there is none, or null.
 std::optional<double> NumberIn(const nlohmann::ordered_json& json, const char* key);
 

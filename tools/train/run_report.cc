@@ -142,7 +142,7 @@ std::string Slices(const Json& final) {
 
 std::string RatesTable(const RunRecord& record) {
   constexpr const char* kGroups[] = {"embedding", "backbone", "expert", "router", "head"};
-  Table table("Learning rates each stage began with; a dash: frozen",
+  Table table("Learning rates at each stage's first line of progress; a dash: frozen",
               {"stage", "embedding", "backbone", "expert", "router", "head"});
   size_t next = 0;
   for (const Json& event : record.progress) {
@@ -172,6 +172,9 @@ std::string Stages(const RunRecord& record) {
   for (size_t s = 0; s < stages.size(); ++s) {
     const Json& stage = stages.at(s);
     const Json *first = nullptr, *best = nullptr, *last = nullptr, *end = nullptr;
+    for (const Json& event : record.stage_ends) {
+      if (event.at("stage") == s) end = &event;
+    }
     size_t evaluations = 0, drops = 0;
     double factor = 1;
     for (const Json& event : record.evaluations) {
@@ -180,11 +183,10 @@ std::string Stages(const RunRecord& record) {
       if (event.at("best").get<bool>()) best = &event;
       last = &event;
       ++evaluations;
-      if (event.at("rate_factor").get<double>() < factor) ++drops;
+      // With the rates after a stage's last evaluation nothing was trained.
+      const bool trained_on = end == nullptr || event.at("step") != end->at("step");
+      if (event.at("rate_factor").get<double>() < factor && trained_on) ++drops;
       factor = event.at("rate_factor").get<double>();
-    }
-    for (const Json& event : record.stage_ends) {
-      if (event.at("stage") == s) end = &event;
     }
     const std::string experts = stage.at("experts").get<bool>() ? "on" : "off";
     const std::string epochs = absl::StrCat(" of ", stage.at("epochs").get<int64_t>());
@@ -253,7 +255,7 @@ std::string RunPage(const RunRecord& record) {
   const Json* final = record.Final("test");
   if (final == nullptr) final = record.Final("valid");
   std::string body;
-  if (NumberIn(record.run, "format") != 1) {
+  if (NumberIn(record.run, "format") != kRunLogFormat) {
     body += Paragraph("This record was written by another version; some of it may be missing here.");
   }
   if (record.run.contains("earlier_lost")) {
@@ -266,11 +268,12 @@ std::string RunPage(const RunRecord& record) {
     metrics = &final->at("metrics");
     of = final->at("split").get<std::string>();
     utilisation = final->at("utilisation");
-  } else if (!record.evaluations.empty()) {
+  } else {
     for (const Json& event : record.evaluations) {
-      if (event.at("best").get<bool>()) metrics = &event.at("metrics");
+      if (!event.at("best").get<bool>()) continue;
+      metrics = &event.at("metrics");
+      utilisation = event.at("utilisation");
     }
-    utilisation = record.evaluations.back().at("utilisation");
   }
   body += Headline(record, metrics, of);
   body += RoutingValue(record);

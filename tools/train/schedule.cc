@@ -5,6 +5,10 @@
 
 namespace hilomoe {
 
+uint64_t StageEpochs(const v1::TrainingConfig& config, size_t index) {
+  return config.one_pass() ? 1 : config.stages(static_cast<int>(index)).epochs();
+}
+
 double ScheduleFactor(const v1::Stage& stage, uint64_t step, uint64_t total) {
   const uint64_t warmup = stage.warmup_steps();
   if (step < warmup) return static_cast<double>(step + 1) / static_cast<double>(warmup);

@@ -11,6 +11,9 @@
 
 namespace hilomoe {
 
+// How often stage `index` goes over its rows, at most.
+uint64_t StageEpochs(const v1::TrainingConfig& config, size_t index);
+
 // What the learning rates are multiplied with in step `step` (from 0) of `total`: linear warm-up, then decay.
 double ScheduleFactor(const v1::Stage& stage, uint64_t step, uint64_t total);
 

@@ -2,12 +2,14 @@
 #include <signal.h>
 #include <time.h>
 
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "absl/flags/flag.h"
 #include "absl/strings/str_cat.h"
+#include "model/status_macros.h"
 #include "tools/train/commands.h"
 #include "tools/train/run_flags.h"
 #include "tools/train/shared_flags.h"
@@ -30,15 +32,17 @@ class StopSignals {
     sigaddset(&signals_, SIGTERM);
   }
 
-  // The first call blocks the signals: before it, and after it has once returned true, they end the program at once.
+  // The first call blocks the signals: before it, after it has once returned true and after Release they end the
+  // program at once.
   bool Requested() {
     if (requested_) return true;
     if (!std::exchange(blocked_, true)) pthread_sigmask(SIG_BLOCK, &signals_, nullptr);
     const timespec now{};
     requested_ = sigtimedwait(&signals_, nullptr, &now) > 0;
-    if (requested_) pthread_sigmask(SIG_UNBLOCK, &signals_, nullptr);
+    if (requested_) Release();
     return requested_;
   }
+  void Release() { pthread_sigmask(SIG_UNBLOCK, &signals_, nullptr); }
 
  private:
   sigset_t signals_;
@@ -51,7 +55,7 @@ Command TrainCommand() {
   return {.name = "train",
           .usage = "--config=FILE --output=DIR [flags]",
           .summary = "trains a model; Ctrl-C saves and stops",
-          .flag_files = {__FILE__, kRunFlagsFile, kSharedFlagsFile},
+          .flag_files = {__FILE__, kRunFlagsFile, kThreadsFlagFile, kSeedFlagFile},
           .prepare = [](const std::vector<std::string>& arguments) -> absl::StatusOr<Job> {
             if (!arguments.empty()) return absl::InvalidArgumentError(absl::StrCat("unexpected '", arguments[0], "'"));
             TrainOptions options;
@@ -61,15 +65,14 @@ Command TrainCommand() {
             options.cache_dir = absl::GetFlag(FLAGS_cache_dir);
             options.warm_start = absl::GetFlag(FLAGS_warm_start);
             options.resume = absl::GetFlag(FLAGS_resume);
-            options.threads = absl::GetFlag(FLAGS_threads);
+            HILOMOE_ASSIGN_OR_RETURN(options.threads, ThreadsFlag());
             options.seed = absl::GetFlag(FLAGS_seed);
             options.save_every_s = absl::GetFlag(FLAGS_save_every_s);
-            options.stop_requested = [signals = StopSignals()]() mutable { return signals.Requested(); };
+            const auto signals = std::make_shared<StopSignals>();
+            options.stop_requested = [signals] { return signals->Requested(); };
+            options.last_step_over = [signals] { signals->Release(); };
             if (options.config_path.empty()) return absl::InvalidArgumentError("--config: say the training config");
             if (options.output_dir.empty()) return absl::InvalidArgumentError("--output: say where the model goes");
-            if (options.threads < 0 || options.threads > 1024) {
-              return absl::InvalidArgumentError(absl::StrCat("--threads: ", options.threads, " is out of range"));
-            }
             return [options](std::FILE*) {
               // Else malloc raises the bound whenever a large block is freed, and keeps such blocks for itself.
               ::mallopt(M_MMAP_THRESHOLD, 1 << 20);

@@ -16,6 +16,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "model/checkpoint.h"
+#include "model/file_io.h"
 #include "model/flops.h"
 #include "model/status_macros.h"
 #include "runtime/cpu_count.h"
@@ -80,6 +81,7 @@ class Trainer {
         saved = NowSeconds();
       }
     }
+    if (options_.last_step_over) options_.last_step_over();
     return Finish();
   }
 
@@ -108,6 +110,7 @@ class Trainer {
   };
 
   absl::Status Prepare();
+  bool StateFits() const;
   absl::Status StartStage();
   absl::Status Step();
   absl::Status EvaluateStage(bool* over);
@@ -176,7 +179,7 @@ absl::Status Trainer::Prepare() {
     HILOMOE_ASSIGN_OR_RETURN(SavedRun saved, ReadTrainState(ResumePath(), config_));
     state_ = std::move(saved.state);
     threads_ = saved.threads;
-    if (state_.weights.size() != registry_->size() || state_.data_fingerprint != fingerprint) {
+    if (state_.data_fingerprint != fingerprint) {
       return absl::FailedPreconditionError(absl::StrCat(
           "'", ResumePath(), "' was saved with other training or validation logs; train without --resume"));
     }
@@ -201,6 +204,10 @@ absl::Status Trainer::Prepare() {
   parallel_ = std::make_unique<Parallel>(threads_);
   network_ = std::make_unique<Network<float>>(spec_, *registry_, *parallel_);
   adam_ = std::make_unique<Adam>(config_.optimizer(), *registry_, *parallel_);
+  if (options_.resume && !StateFits()) {
+    return absl::DataLossError(
+        absl::StrCat("'", ResumePath(), "' is of another size than the model; train without --resume"));
+  }
   if (options_.resume && state_.started) {
     adam_->m() = std::move(state_.m);
     adam_->v() = std::move(state_.v);
@@ -215,8 +222,8 @@ absl::Status Trainer::Prepare() {
   const double positives = static_cast<double>(train.index().positives());
   std::fprintf(stderr, "%zu training rows (%.2f %% positive), %zu validation rows, %d threads\n", train.rows(),
                100.0 * positives / static_cast<double>(train.rows()), valid_->rows(), threads_);
-  const MemoryPlan plan = PredictMemory(spec_, *registry_, adam_->size(), logs_->statistics().vocabularies, train,
-                                        *valid_, batch_options_, threads_);
+  const MemoryPlan plan = PredictMemory(spec_, *registry_, adam_->m_size() + adam_->v_size(),
+                                        logs_->statistics().vocabularies, train, *valid_, batch_options_, threads_);
   std::fprintf(stderr, "memory: about %s; so far %zu MiB\n", plan.Text().c_str(), PeakResidentBytes() >> 20);
   std::fprintf(stderr, "%zu parameters; FLOPs: %s\n", registry_->size(), FlopsText(CountFlops(spec_)).c_str());
   return evidence_.Start(options_.output_dir,
@@ -228,6 +235,14 @@ absl::Status Trainer::Prepare() {
                           .train_positives = static_cast<size_t>(positives),
                           .valid_rows = valid_->rows()},
                          options_.resume, state_);
+}
+
+// Whether what was saved is as large as the model.
+bool Trainer::StateFits() const {
+  const size_t n = registry_->size();
+  return state_.weights.size() == n &&
+         (!state_.started || (state_.best_weights.size() == n && state_.m.size() == adam_->m_size() &&
+                              state_.v.size() == adam_->v_size()));
 }
 
 absl::Status Trainer::StartStage() {
@@ -270,7 +285,8 @@ absl::Status Trainer::Step() {
   const size_t n = logs_->training_rows().rows();
   if (batches_ == nullptr) batches_ = std::make_unique<BatchSource>(logs_->training_rows(), batch_options_);
   const auto [first, last] = StageBatches(config_, state_.stage, batches_->batches());
-  const uint64_t count = last - first, batch = first + state_.batch, epochs = config_.one_pass() ? 1 : stage.epochs();
+  const uint64_t count = last - first, batch = first + state_.batch;
+  const uint64_t epochs = StageEpochs(config_, state_.stage);
   // One pass is one order of rows, whatever the stage.
   HILOMOE_ASSIGN_OR_RETURN(const LabelledRows* rows,
                            batches_->Get(config_.one_pass() ? 0 : state_.stage, state_.epoch, batch));
@@ -312,10 +328,12 @@ absl::Status Trainer::Step() {
       adam_->Step(rates, schedule, gradients_.get(), network_->embedding().table_gradients(), state_.weights.data());
   if (!std::isfinite(norm) || !std::isfinite(loss.bce)) {
     progress_.reset();
+    const std::string checkpoint = options_.output_dir + "/checkpoint";
     return absl::AbortedError(absl::StrFormat(
         "stage %s, epoch %d, batch %d: the loss is no longer finite (loss %g, gradient norm %g); lower the learning "
-        "rate or clip gradients. The best checkpoint so far stands in '%s/checkpoint'",
-        stage.name(), state_.epoch + 1, state_.batch + 1, loss.bce, norm, options_.output_dir));
+        "rate or clip gradients%s",
+        stage.name(), state_.epoch + 1, state_.batch + 1, loss.bce, norm,
+        std::filesystem::exists(checkpoint) ? absl::StrCat("; '", checkpoint, "' is what was best before") : ""));
   }
   if (backward.backbone) network_->UpdateStatistics(registry_->Bind(spec_, state_.weights.data()));
 
@@ -373,7 +391,7 @@ absl::Status Trainer::EndStage() {
   std::fprintf(stderr, "stage %s: %s\n%s", stage().name().c_str(),
                improved ? absl::StrCat("ends at valid ", MetricsText(best_evaluation_.metrics)).c_str()
                         : "never exceeded its start; undone",
-               UtilisationText(best_evaluation_.utilisation).c_str());
+               UtilisationText(spec_, best_evaluation_.utilisation).c_str());
   HILOMOE_RETURN_IF_ERROR(evidence_.StageEnded(best_evaluation_, improved, state_));
   state_.weights = state_.best_weights;
   ++state_.stage;
@@ -471,6 +489,8 @@ absl::Status Train(const TrainOptions& options) {
   std::filesystem::create_directories(options.output_dir, error);
   if (error)
     return absl::InvalidArgumentError(absl::StrCat("cannot create '", options.output_dir, "': ", error.message()));
+  // Of runs that were killed while they wrote; each is as large as the model.
+  for (const char* name : {"checkpoint", "resume"}) RemoveLeftovers(absl::StrCat(options.output_dir, "/", name));
   Trainer trainer(options, std::move(config), std::move(spec));
   return trainer.Run();
 }

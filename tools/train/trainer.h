@@ -25,6 +25,8 @@ struct TrainOptions {
   // Asked before every step, on the calling thread; true: save and return CANCELLED. A signal handler must not run on
   // that thread (see Gemm).
   std::function<bool()> stop_requested;
+  // Called when no step is left: the final evaluations, which parse the test log, ask nobody any more.
+  std::function<void()> last_step_over;
 };
 
 // Reads the data (or its cache), trains, writes output_dir/checkpoint whenever the monitored metric improves and at the

@@ -25,6 +25,9 @@ absl::Status CheckStage(const v1::Stage& stage) {
   HILOMOE_RETURN_IF_ERROR(CheckNumber("plateau_factor", stage.plateau_factor(), 1e-6, 1));
   HILOMOE_RETURN_IF_ERROR(CheckNumber("min_learning_rate", stage.min_learning_rate(), 0, 1));
   HILOMOE_RETURN_IF_ERROR(CheckNumber("final_rate", stage.final_rate(), 0, 1));
+  if (stage.has_final_rate() && stage.decay() == v1::Stage::CONSTANT) {
+    return FieldError("final_rate", "belongs to decay: LINEAR or COSINE");
+  }
   if (!(stage.share() > 0 && stage.share() <= 1)) return FieldError("share", "must be in (0, 1]");
   if (stage.train().empty()) return FieldError("train", "a stage must train at least one group");
   for (int i = 0; i < stage.train_size(); ++i) {
@@ -77,6 +80,9 @@ absl::Status CheckTrainingConfig(const v1::TrainingConfig& config) {
   HILOMOE_RETURN_IF_ERROR(CheckNumber("optimizer.epsilon", optimizer.epsilon(), 1e-12, 1));
   HILOMOE_RETURN_IF_ERROR(CheckNumber("optimizer.gradient_clip_norm", optimizer.gradient_clip_norm(), 0, 1e9));
   HILOMOE_RETURN_IF_ERROR(CheckNumber("optimizer.table_learning_rate", optimizer.table_learning_rate(), 1e-9, 10));
+  if (optimizer.has_table_learning_rate() && optimizer.embedding_update() != v1::Optimizer::ROWWISE_ADAGRAD) {
+    return FieldError("optimizer.table_learning_rate", "belongs to embedding_update: ROWWISE_ADAGRAD");
+  }
   HILOMOE_RETURN_IF_ERROR(CheckNumber("optimizer.embedding_l2", optimizer.embedding_l2(), 0, 1e3));
   HILOMOE_RETURN_IF_ERROR(
       CheckNumber("optimizer.embedding_init_deviation", optimizer.embedding_init_deviation(), 0, 10));

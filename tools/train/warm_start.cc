@@ -50,15 +50,35 @@ absl::StatusOr<WarmStart> WarmStart::Read(const std::string& checkpoint) {
   return WarmStart(std::move(read), std::move(spec));
 }
 
+int WarmStart::OldTable(const ModelSpec& spec, size_t i) const {
+  const TableSpec& table = spec.tables()[i];
+  const auto found = std::find_if(spec_.tables().begin(), spec_.tables().end(),
+                                  [&](const TableSpec& old) { return old.feature == table.feature; });
+  const bool same = found != spec_.tables().end() && found->id_type == table.id_type &&
+                    found->hash_buckets == table.hash_buckets && found->buckets == table.buckets;
+  return same ? static_cast<int>(found - spec_.tables().begin()) : -1;
+}
+
+bool WarmStart::GoesOn(const ModelSpec& spec, const TensorRegistry& registry, size_t i) const {
+  if (i < spec.tables().size()) return OldTable(spec, i) >= 0;
+  // Of the linear term: a feature's own weights for the rows of the table that it reads.
+  for (size_t f = 0; f < spec.features().size(); ++f) {
+    if (registry.LinearTable(f) != static_cast<int>(i)) continue;
+    const int was = spec_.FindFeature(spec.features()[f].name);
+    const int table = OldTable(spec, static_cast<size_t>(spec.features()[f].table));
+    return was >= 0 && table >= 0 && spec_.features()[static_cast<size_t>(was)].table == table;
+  }
+  return false;
+}
+
 void WarmStart::Grow(const ModelSpec& spec, LogStatistics* statistics) const {
   for (size_t i = 0; i < spec.tables().size(); ++i) {
     const TableSpec& table = spec.tables()[i];
-    for (size_t j = 0; j < spec_.tables().size(); ++j) {
-      const TableSpec& old = spec_.tables()[j];
-      if (old.feature != table.feature || old.id_type != table.id_type || !table.has_vocabulary()) continue;
-      GrowIds(checkpoint_.vocabularies[j].int64s, table.max_size, &statistics->vocabularies[i].int64s);
-      GrowIds(checkpoint_.vocabularies[j].strings, table.max_size, &statistics->vocabularies[i].strings);
-    }
+    const int old = OldTable(spec, i);
+    if (old < 0 || !table.has_vocabulary()) continue;
+    const VocabularyIds& ids = checkpoint_.vocabularies[static_cast<size_t>(old)];
+    GrowIds(ids.int64s, table.max_size, &statistics->vocabularies[i].int64s);
+    GrowIds(ids.strings, table.max_size, &statistics->vocabularies[i].strings);
   }
   const auto old = registry_.Bind<const float>(spec_, checkpoint_.weights.data()).features;
   for (size_t f = 0; f < spec.features().size(); ++f) {
@@ -81,10 +101,10 @@ WarmStart::Copied WarmStart::CopyWeights(const ModelSpec& spec, const TensorRegi
     const TensorSpec& to = registry.tensors()[i];
     const auto from = std::find_if(registry_.tensors().begin(), registry_.tensors().end(),
                                    [&](const TensorSpec& tensor) { return tensor.name == to.name; });
-    const bool gathered = i < registry.gathered();
-    const bool fits =
-        from != registry_.tensors().end() &&
-        (from->shape == to.shape || (gathered && from->shape[1] == to.shape[1] && from->shape[0] <= to.shape[0]));
+    const bool found = from != registry_.tensors().end();
+    // A table has grown by the rows of new ids.
+    const bool fits = found && (i < registry.gathered() ? GoesOn(spec, registry, i) && from->shape[1] == to.shape[1]
+                                                        : from->shape == to.shape);
     if (!fits) {
       copied.fresh.push_back(to.name);
       continue;

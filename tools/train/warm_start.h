@@ -22,13 +22,14 @@ class WarmStart {
   // What a log's encoding depends on: ids and numeric statistics.
   uint64_t fingerprint() const { return fingerprint_; }
 
-  // Makes the statistics of a new log those of the model to be trained: per table, matched by its feature's name, the
+  // Makes the statistics of a new log those of the model to be trained: per table that goes on (see CopyWeights) the
   // old ids in their order, then the log's other ones (up to the vocabulary's max_size in all); numbers are transformed
   // as they were.
   void Grow(const ModelSpec& spec, LogStatistics* statistics) const;
 
-  // Copies what both models have under one name: tables row by row (rows of new ids stay), other tensors of the same
-  // shape. `weights`: an arena of `registry` (ForTraining, with the grown tables), initialised.
+  // Copies what both models have under one name: tables row by row (rows of new ids stay) where rows mean the same in
+  // both, being of a vocabulary of one id_type or of as many hash or quantile buckets; other tensors of the same shape.
+  // `weights`: an arena of `registry` (ForTraining, with the grown tables), initialised.
   struct Copied {
     size_t tensors = 0;
     std::vector<std::string> fresh;  // names of tensors that keep their initialisation
@@ -38,6 +39,10 @@ class WarmStart {
 
  private:
   WarmStart(Checkpoint checkpoint, ModelSpec spec);
+  // The old table whose rows table i of `spec` goes on with; -1 when it has none.
+  int OldTable(const ModelSpec& spec, size_t i) const;
+  // Whether gathered tensor i of `registry`, of `spec`, goes on with the old one of its name.
+  bool GoesOn(const ModelSpec& spec, const TensorRegistry& registry, size_t i) const;
 
   Checkpoint checkpoint_;
   ModelSpec spec_;

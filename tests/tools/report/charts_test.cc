@@ -7,6 +7,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/tools/report/well_formed.h"
+#include "tools/report/svg.h"
 
 namespace hilomoe {
 namespace {
@@ -46,6 +47,16 @@ TEST(LineChartTest, PlacesPointsAndLeavesOutWhatHasNoValue) {
   EXPECT_EQ(Count(html, "class=\"f2\""), 3U);  // two points and the key
   // x from 46 to 350; the two series' ends.
   EXPECT_EQ(Count(html, "points=\"46,"), 2 + 1U);  // and the key's first sample
+}
+
+TEST(LineChartTest, TheKeyOfFourNamesEndsWithinTheDrawing) {
+  LineChart chart;
+  chart.text.id = "c";
+  for (const char* name : {"blocks.0", "blocks.1", "blocks.2", "blocks.3"}) chart.series.push_back({.name = name});
+  const std::string html = Draw(chart);
+  std::smatch match;
+  ASSERT_TRUE(std::regex_search(html, match, std::regex("<text x=\"([0-9.]+)\" y=\"12\">blocks.3<"))) << html;
+  EXPECT_LE(std::stod(match[1]) + TextWidth("blocks.3", 11), 360);
 }
 
 TEST(LineChartTest, DrawsAlmostNothing) {

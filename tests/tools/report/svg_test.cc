@@ -42,7 +42,7 @@ TEST(LinearScaleTest, MapsEnds) {
 
 TEST(SvgTest, EscapesAndRounds) {
   Svg svg(360, 200, "<title>", "a \"b\" & c");
-  svg.Text(1.2345, -0.001, "<x>", Svg::Anchor::kEnd, "faint", 9);
+  svg.Text(1.2345, -0.001, "<x>", Svg::Anchor::kEnd, "faint");
   svg.Circle(1, 2, 3, "f1", "tip <&>");
   svg.Rectangle(0, 0, 1, 1, "cell", 0.25);
   svg.BeginClip("id", 0, 0, 1, 1);

@@ -5,6 +5,7 @@
 #include <sys/file.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <string>
 #include <vector>
@@ -247,6 +248,23 @@ TEST_F(CompareTest, WhatWasFrozenStays) {
   // And what is left out is not forgotten.
   ASSERT_TRUE(Run().ok());
   EXPECT_THAT(printed_, HasSubstr("no longer in the comparison's file: late"));
+}
+
+TEST_F(CompareTest, ScoresOfOtherTestLogsAreNotTakenForNewOnes) {
+  ASSERT_TRUE(Run().ok());
+  fs::copy(directory_ / "log/valid.csv", directory_ / "log/other.csv");
+  WriteBytes(directory_ / "base.textproto", Replaced(kConfig, "test: \"test.csv\"", "test: \"other.csv\""));
+  const absl::Status status = Run();
+  EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition) << status;
+  EXPECT_THAT(std::string(status.message()), HasSubstr("remove every test.safetensors"));
+  for (const auto& entry : fs::recursive_directory_iterator(directory_ / "out")) {
+    if (entry.path().filename() == "test.safetensors") fs::remove(entry.path());
+  }
+  ASSERT_TRUE(Run().ok());
+  EXPECT_EQ(Attempts("wide/good/1"), 1);
+  const std::string log = ReadBytes(directory_ / "log/other.csv");
+  EXPECT_EQ(Result().at("test_rows"), std::count(log.begin(), log.end(), '\n') - 1);
+  EXPECT_THAT(printed_, HasSubstr("Test log: other.csv"));
 }
 
 TEST_F(CompareTest, OneAtATime) {

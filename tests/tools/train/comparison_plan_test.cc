@@ -137,6 +137,21 @@ TEST_F(ComparisonPlanTest, MistakesAreNamedWithTheirLine) {
   }
 }
 
+// What an arm trains with is its own; what it is measured on is not.
+TEST_F(ComparisonPlanTest, ArmsMayDifferInHowTheyReadTheTrainingLog) {
+  const auto with = [](const std::string& data) {
+    return Replaced(kComparison, "control: true", "control: true overrides { data { " + data + " } }");
+  };
+  for (const char* data : {"train: \"other.csv\"", "weight: \"w\"", "negative_keep_rate: 0.5", "shuffle_buffer_mib: 64",
+                           "slices: \"device\""}) {
+    const auto plan = Read(with(data));
+    EXPECT_TRUE(plan.ok()) << data << ": " << plan.status();
+  }
+  for (const char* data : {"valid: \"other.csv\"", "test: \"other.csv\"", "label: \"other\"", "group_by: \"user\""}) {
+    EXPECT_THAT(std::string(Read(with(data)).status().message()), HasSubstr("differ from the first arm's")) << data;
+  }
+}
+
 TEST_F(ComparisonPlanTest, OneMonitorForAll) {
   WriteBytes(directory_ / "logloss.textproto", Replaced(kConfig, "seed: 77", "monitor: LOGLOSS"));
   const auto plan =

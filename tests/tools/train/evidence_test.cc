@@ -6,6 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "model/checkpoint.h"
@@ -32,6 +34,7 @@ model {
     blocks { width: 8 experts { layers: 2 experts_per_layer: 4 } }
     blocks { width: 8 }
     blocks { width: 8 experts { layers: 1 experts_per_layer: 9 top_k: 2 } }
+    cross { experts { layers: 1 experts_per_layer: 3 } }
   }
 }
 data { train: "train.csv" valid: "valid.csv" test: "test.csv" group_by: "request_id"
@@ -59,7 +62,9 @@ class EvidenceTest : public testing::Test {
     train.data_dir = *directory_ / "log";
     train.output_dir = Run();
     train.threads = 2;
+    testing::internal::CaptureStderr();
     const absl::Status status = Train(train);
+    printed_ = testing::internal::GetCapturedStderr();
     ASSERT_TRUE(status.ok()) << status;
   }
   static void TearDownTestSuite() {
@@ -85,8 +90,10 @@ class EvidenceTest : public testing::Test {
   }
 
   static TestDirectory* directory_;
+  static std::string printed_;  // by the training, to stderr
 };
 TestDirectory* EvidenceTest::directory_ = nullptr;
+std::string EvidenceTest::printed_;
 
 TEST_F(EvidenceTest, TheReportIsDrawnFromTheRecordAlone) {
   const std::string page = ReadBytes(Run() + "/report.html");
@@ -113,6 +120,27 @@ TEST_F(EvidenceTest, EveryMomentOfARunHasAReport) {
   EXPECT_GT(pages, 50U);
 }
 
+// Cross layers too have a name of their own, and the tensors of the checkpoint begin with the same.
+TEST_F(EvidenceTest, BlocksHaveTheirNamesEverywhere) {
+  const RunRecord record = Record();
+  const Json& utilisation = record.Final("test")->at("utilisation");
+  ASSERT_EQ(utilisation.size(), 3U);
+  const std::string page = ReadBytes(Run() + "/report.html");
+  const char* const names[] = {"blocks.0", "blocks.2", "cross.0"};
+  for (size_t i = 0; i < 3; ++i) {
+    EXPECT_EQ(utilisation.at(i).at("block"), names[i]);
+    EXPECT_THAT(page, HasSubstr(absl::StrCat("<h3>", names[i], "</h3>")));
+    EXPECT_THAT(page, HasSubstr(absl::StrCat(">", names[i], "</text>")));  // in the key of the entropies
+    EXPECT_THAT(printed_, HasSubstr(absl::StrCat("\n  ", names[i], " layer 0: entropy")));
+  }
+  EXPECT_THAT(page, Not(HasSubstr("lock 3")));
+  // A record of format 1 has numbers.
+  const std::string old = absl::StrReplaceAll(ReadBytes(Run() + "/metrics.jsonl"), {{"\"cross.0\"", "3"}});
+  const absl::StatusOr<std::string> old_page = Page(old);
+  ASSERT_TRUE(old_page.ok()) << old_page.status();
+  EXPECT_THAT(*old_page, HasSubstr("<h3>block 3</h3>"));
+}
+
 TEST_F(EvidenceTest, TheRecordAgreesWithTheCheckpoint) {
   const RunRecord record = Record();
   const absl::StatusOr<Checkpoint> checkpoint = ReadCheckpoint(Run() + "/checkpoint");
@@ -123,9 +151,9 @@ TEST_F(EvidenceTest, TheRecordAgreesWithTheCheckpoint) {
   EXPECT_EQ(test->at("metrics").at("logloss"), checkpoint->metrics.at("test.logloss"));
   EXPECT_EQ(valid->at("metrics").at("gauc"), checkpoint->metrics.at("valid.gauc"));
   EXPECT_EQ(record.run.at("parameters"), checkpoint->weights.size());
-  // alpha, tau [L], c [L K], V [L K, 8], U [L K, 8] of two blocks.
+  // alpha, tau [L], c [L K], V [L K, 8], U [L K, 8] of three blocks.
   EXPECT_EQ(record.run.at("parameters").get<int>() - record.run.at("parameters_without_experts").get<int>(),
-            (1 + 2 + 8 + 2 * 8 * 8) + (1 + 1 + 9 + 2 * 9 * 8));
+            (1 + 2 + 8 + 2 * 8 * 8) + (1 + 1 + 9 + 2 * 9 * 8) + (1 + 1 + 3 + 2 * 3 * 8));
   EXPECT_EQ(record.run.at("rows").at("valid"), valid->at("metrics").at("rows"));
   EXPECT_EQ(record.run.at("monitor"), "auc");
   EXPECT_EQ(record.run.at("threads"), 2);
@@ -160,7 +188,7 @@ TEST_F(EvidenceTest, ProgressCoversEveryBatchOnce) {
   EXPECT_EQ(record.evaluations[4].at("step"), 2 * batches);
   EXPECT_EQ(record.evaluations[5].at("stage"), 1);
   EXPECT_TRUE(record.evaluations[0].at("utilisation").empty());
-  EXPECT_EQ(record.evaluations[5].at("utilisation").size(), 2U);
+  EXPECT_EQ(record.evaluations[5].at("utilisation").size(), 3U);
 }
 
 TEST_F(EvidenceTest, FinalNumbersAddUp) {
@@ -224,6 +252,56 @@ TEST_F(EvidenceTest, LabelsFromDataAreEscapedAndDeadExpertsNamed) {
   EXPECT_THAT(*page, HasSubstr("(empty)"));
   EXPECT_THAT(*page, HasSubstr("üü…</th>"));
   EXPECT_THAT(*page, HasSubstr("Dead experts, crossed out: layer 0: expert 0, 7."));
+}
+
+// A drop of the learning rates with which nothing was trained any more is none.
+TEST_F(EvidenceTest, ADropAtAStagesEndIsNotCounted) {
+  const std::string metrics = ReadBytes(Run() + "/metrics.jsonl");
+  std::string text = metrics.substr(0, metrics.find('\n') + 1);
+  const auto evaluation = [](int step, double factor, bool best) {
+    return Json{{"event", "evaluation"},
+                {"stage", 0},
+                {"epoch", 1},
+                {"step", step},
+                {"metrics", {{"auc", 0.5}}},
+                {"utilisation", Json::array()},
+                {"best", best},
+                {"rate_factor", factor},
+                {"seconds", step}}
+               .dump() +
+           "\n";
+  };
+  text += evaluation(0, 1, true) + evaluation(10, 0.1, false) + evaluation(20, 0.01, false);
+  const absl::StatusOr<std::string> under_way = Page(text);
+  ASSERT_TRUE(under_way.ok()) << under_way.status();
+  EXPECT_THAT(*under_way, HasSubstr("<td>3</td><td>2</td><td>20.0</td>"));
+  text += R"({"event":"stage_end","stage":0,"epoch":1,"step":20,"kept":true,"metrics":{"auc":0.5},"seconds":20})"
+          "\n";
+  const absl::StatusOr<std::string> over = Page(text);
+  ASSERT_TRUE(over.ok()) << over.status();
+  EXPECT_THAT(*over, HasSubstr("<td>3</td><td>1</td><td>20.0</td>"));
+}
+
+// Of a run under way, the experts are those of the evaluation whose metrics stand above them.
+TEST_F(EvidenceTest, ExpertUseIsOfTheBestEvaluation) {
+  std::istringstream lines(ReadBytes(Run() + "/metrics.jsonl"));
+  std::string text;
+  for (std::string line; std::getline(lines, line);) {
+    Json json = Json::parse(line);
+    if (json.at("event") == "stage_end" && json.at("stage") == 1) break;
+    if (json.at("event") == "evaluation" && json.at("stage") == 1) {
+      const bool best = json.at("epoch") == 0;  // the stage's start, and nothing since
+      json["best"] = best;
+      for (Json& block : json.at("utilisation")) {
+        for (Json& layer : block.at("layers")) layer["entropy"] = best ? 0.123 : 0.456;
+      }
+    }
+    text += json.dump() + "\n";
+  }
+  const absl::StatusOr<std::string> page = Page(text);
+  ASSERT_TRUE(page.ok()) << page.status();
+  EXPECT_THAT(*page, HasSubstr("entropy 0.123 of ln"));
+  EXPECT_THAT(*page, Not(HasSubstr("entropy 0.456 of ln")));
 }
 
 TEST_F(EvidenceTest, ABrokenRecordIsRefused) {

@@ -11,7 +11,7 @@ namespace {
 
 // 4 ulp of a normal result, as promised.
 TEST(PortableMathTest, IsCloseToTheTruth) {
-  Random random(9);
+  PortableRandom random(9);
   for (int i = 0; i < 100'000; ++i) {
     const double x = 1400 * random.Uniform() - 700;
     ASSERT_NEAR(PortableExp(x) / std::exp(x), 1, 4 * 0x1p-52) << x;
@@ -24,8 +24,8 @@ TEST(PortableMathTest, IsCloseToTheTruth) {
 
 // Of n draws the mean of a function with deviation s deviates by s / sqrt(n); 5 of those are allowed. x^2 of a normal x
 // has deviation sqrt(2), x^4 has sqrt(96).
-TEST(RandomTest, DrawsNormals) {
-  Random random(4);
+TEST(PortableRandomTest, DrawsNormals) {
+  PortableRandom random(4);
   const int n = 1'000'000;
   double sum = 0;
   double squares = 0;
@@ -41,8 +41,8 @@ TEST(RandomTest, DrawsNormals) {
   EXPECT_NEAR(fourths / n, 3, 5 * std::sqrt(96.0 / n));
 }
 
-TEST(RandomTest, DrawsByWeight) {
-  Random random(5);
+TEST(PortableRandomTest, DrawsByWeight) {
+  PortableRandom random(5);
   Discrete discrete;
   const std::array<double, 4> weights = {1, 0, 3, 6};
   for (const double weight : weights) discrete.Add(weight);

@@ -97,6 +97,16 @@ TEST(InitializeTest, VStartsOrthonormalAndUAtZero) {
   }
 }
 
+TEST(InitializeTest, AHeadOfOneWeightIsAHead) {
+  const ModelSpec spec = SpecFromText(std::string(kAllFeatures) + "network { blocks { width: 1 } }");
+  const TensorRegistry registry = TensorRegistry::ForTraining(spec, TableRowsFor(spec, 20));
+  std::vector<float> weights(registry.size());
+  InitializeWeights(spec, registry, 1, 0.5F, weights.data());
+  const auto tensors = registry.Bind<const float>(spec, weights.data());
+  EXPECT_NE(tensors.head_weight[0], 0);
+  EXPECT_EQ(tensors.head_bias[0], 0);
+}
+
 TEST(InitializeTest, ATensorDependsOnSeedAndNameAlone) {
   const ModelSpec one = SpecFromText(std::string(kAllFeatures) + "network { blocks { width: 8 } }");
   const ModelSpec two = SpecFromText(std::string(kAllFeatures) + "network { blocks { width: 8 } blocks { width: 3 } }");

@@ -130,14 +130,15 @@ TEST_F(LogCacheTest, RowsAreThoseOfTheLogs) {
 
   const absl::StatusOr<LogStatistics> statistics = MeasureLog(options.training_logs, spec_, options.columns);
   ASSERT_TRUE(statistics.ok());
-  const LogEncoder encoder(spec_, statistics->vocabularies, NumericTensors(*statistics));
+  const auto encoder = LogEncoder::Create(spec_, statistics->vocabularies, NumericTensors(*statistics));
+  ASSERT_TRUE(encoder.ok()) << encoder.status();
   LabelledRows expected;
   absl::StatusOr<LogChunks> log = LogChunks::Open(options.training_logs, spec_, options.columns);
   ASSERT_TRUE(log.ok());
   LogChunk chunk;
   EncodedBatch batch;
   while (*log->Next(777, &chunk)) {
-    ASSERT_TRUE(encoder.Encode(chunk, &batch).ok());
+    ASSERT_TRUE(encoder->Encode(chunk, &batch).ok());
     AppendRows(batch, &expected.encoded);
     expected.labels.insert(expected.labels.end(), chunk.labels.begin(), chunk.labels.end());
     expected.weights.insert(expected.weights.end(), chunk.weights.begin(), chunk.weights.end());

@@ -1,4 +1,7 @@
 // Interrupted runs end where undisturbed ones do.
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include <filesystem>
 #include <fstream>
 #include <string>
@@ -6,6 +9,7 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "model/safetensors.h"
 #include "nlohmann/json.hpp"
 #include "tests/tools/train/trainer_fixture.h"
 
@@ -87,6 +91,24 @@ TEST_F(TrainerTest, ARunStoppedBeforeItsFirstStepResumes) {
   EXPECT_TRUE(Train(options).ok());
 }
 
+TEST_F(TrainerTest, WhatAKilledRunLeftHalfWrittenGoesAtTheNextStart) {
+  TrainOptions options = Options("killed");
+  const pid_t dead = fork();
+  if (dead == 0) _exit(0);
+  ASSERT_EQ(waitpid(dead, nullptr, 0), dead);
+  for (const char* name : {"/checkpoint.tmp.", "/resume.tmp."}) {
+    const std::string half = options.output_dir + name + std::to_string(dead);
+    std::filesystem::create_directories(half);
+    std::ofstream(half + "/weights.safetensors") << "half of them";
+  }
+  const std::string other = options.output_dir + "/checkpoint.tmp.backup";
+  std::filesystem::create_directories(other);
+  ASSERT_TRUE(absl::IsCancelled(Train(StoppedAfterOneStep(options))));
+  EXPECT_FALSE(std::filesystem::exists(options.output_dir + "/checkpoint.tmp." + std::to_string(dead)));
+  EXPECT_FALSE(std::filesystem::exists(options.output_dir + "/resume.tmp." + std::to_string(dead)));
+  EXPECT_TRUE(std::filesystem::exists(other));
+}
+
 TEST_F(TrainerTest, ResumeRefusesOtherLogs) {
   std::filesystem::copy_file(Directory() + "/log/valid.csv", Directory() + "/log/other_valid.csv",
                              std::filesystem::copy_options::overwrite_existing);
@@ -100,6 +122,21 @@ TEST_F(TrainerTest, ResumeRefusesOtherLogs) {
   const absl::Status status = Train(options);
   EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition) << status;
   EXPECT_THAT(std::string(status.message()), HasSubstr("other training or validation logs"));
+}
+
+TEST_F(TrainerTest, ResumeRefusesAStateOfAnotherSize) {
+  for (const std::string name : {"weights", "best_weights", "m", "v"}) {
+    TrainOptions options = Options("cut_" + name);
+    ASSERT_TRUE(absl::IsCancelled(Train(StoppedAfterOneStep(options))));
+    const std::vector<float> few = {1, 2, 3};
+    ASSERT_TRUE(WriteSafetensors(options.output_dir + "/resume/" + name + ".safetensors",
+                                 {MakeEntry(name, "F32", {few.size()}, absl::MakeConstSpan(few))})
+                    .ok());
+    options.resume = true;
+    const absl::Status status = Train(options);
+    EXPECT_FALSE(status.ok()) << name;
+    EXPECT_THAT(std::string(status.message()), HasSubstr("/resume'")) << name;
+  }
 }
 
 TEST_F(TrainerTest, ResumeRefusesAnotherConfig) {

@@ -19,6 +19,7 @@ namespace {
 
 using testing::AllOf;
 using testing::HasSubstr;
+using testing::Not;
 
 TEST_F(TrainerTest, LearnsAndIsReproducible) {
   const TrainOptions first = Options("first"), second = Options("second");
@@ -62,6 +63,28 @@ TEST_F(TrainerTest, TheTestLogIsNotReadBeforeTheEnd) {
   }
 }
 
+// Whoever takes signals for stop_requested must be told when nothing asks any more.
+TEST_F(TrainerTest, TheEndOfTheStepsIsTold) {
+  TrainOptions options = Options("told");
+  int asked = 0, asked_before = -1;
+  bool test_read = true;
+  options.stop_requested = [&] {
+    ++asked;
+    return false;
+  };
+  options.last_step_over = [&] {
+    asked_before = asked;
+    test_read = false;
+    for (const auto& entry : std::filesystem::directory_iterator(options.output_dir + "/cache")) {
+      test_read |= entry.path().filename().string().substr(0, 4) == "test";
+    }
+  };
+  ASSERT_TRUE(Train(options).ok());
+  EXPECT_GT(asked, 10);
+  EXPECT_EQ(asked_before, asked);
+  EXPECT_FALSE(test_read);
+}
+
 TEST_F(TrainerTest, AStageThatOnlyHurtsIsUndone) {
   std::string stages = kStages;
   const TrainOptions good =
@@ -94,7 +117,13 @@ TEST_F(TrainerTest, ADivergingRunStopsAndKeepsTheLastCheckpoint) {
   EXPECT_EQ(status.code(), absl::StatusCode::kAborted) << status;
   EXPECT_THAT(std::string(status.message()),
               HasSubstr("stage backbone, epoch 1, batch 1: the loss is no longer finite"));
+  EXPECT_THAT(std::string(status.message()), HasSubstr("diverging/checkpoint' is what was best before"));
   EXPECT_EQ(Read(options.output_dir + "/checkpoint/weights.safetensors"), before);
+  // Where there is none, none is told of.
+  std::filesystem::remove_all(options.output_dir);
+  const absl::Status first = Train(options);
+  EXPECT_EQ(first.code(), absl::StatusCode::kAborted) << first;
+  EXPECT_THAT(std::string(first.message()), Not(HasSubstr("diverging/checkpoint")));
 }
 
 TEST_F(TrainerTest, EvaluateScoresEveryRow) {
@@ -112,6 +141,50 @@ TEST_F(TrainerTest, EvaluateScoresEveryRow) {
   EXPECT_EQ(scores.substr(0, 14), "score,tie_gap\n");
 }
 
+TEST_F(TrainerTest, EvaluateSaysWhatItCannotDo) {
+  const TrainOptions options = Options("not_evaluated");
+  ASSERT_TRUE(Train(options).ok());
+  EvaluateOptions evaluate;
+  evaluate.checkpoint = options.output_dir + "/checkpoint";
+  evaluate.report = Directory() + "/no_report.json";
+  // Scores can be had without labels, metrics cannot.
+  Write("log/no_label.csv", "user_id,hist_items,item_id,price,account_days\nu1,1,2,3,4\n");
+  evaluate.logs = {options.data_dir + "/no_label.csv"};
+  absl::Status status = EvaluateLog(evaluate);
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << status;
+  EXPECT_THAT(std::string(status.message()), HasSubstr("no_label.csv' has no column 'label'"));
+  evaluate.report.clear();
+  EXPECT_TRUE(EvaluateLog(evaluate).ok());
+}
+
+// Only the encoder notices that two histories do not stand side by side: it must say where.
+TEST_F(TrainerTest, EvaluateNamesThePlaceOfHistoriesOfDifferentLengths) {
+  const auto log = [](const std::string& last) {
+    std::string text = "label,item,items,shops\n";
+    for (int r = 0; r < 40; ++r) text += std::to_string(r % 2) + "," + std::to_string(r % 3) + ",1^2,7^8\n";
+    return text + "1,2,1^2," + last + "\n";
+  };
+  Write("log/aligned.csv", log("7^8"));
+  Write("log/misaligned.csv", log("7"));
+  const TrainOptions options = Options("aligned", R"(
+model {
+  features { id: 1 name: "item" kind: CATEGORICAL scope: CANDIDATE id_type: INT64 embedding_width: 4 }
+  features { id: 2 name: "items" kind: SEQUENCE scope: CONTEXT id_type: INT64 share_embedding: "item" }
+  features { id: 3 name: "shops" kind: SEQUENCE scope: CONTEXT id_type: INT64 embedding_width: 2 }
+  network { attention { query: "item" history: "items" history: "shops" } }
+}
+data { train: "aligned.csv" valid: "aligned.csv" }
+stages { name: "all" epochs: 1 train { group: HEAD learning_rate: 1e-3 } }
+)");
+  ASSERT_EQ(Train(options), absl::OkStatus());
+  EvaluateOptions evaluate;
+  evaluate.checkpoint = options.output_dir + "/checkpoint";
+  evaluate.logs = {options.data_dir + "/misaligned.csv"};
+  const absl::Status status = EvaluateLog(evaluate);
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << status;
+  EXPECT_THAT(std::string(status.message()), HasSubstr("misaligned.csv:42, or a row before it: "));
+}
+
 // Three stages over one pass: as many steps as one epoch has, and every row once.
 TEST_F(TrainerTest, OnePassTrainsOnEveryBatchOnce) {
   std::string stages = kStages;
@@ -126,7 +199,9 @@ TEST_F(TrainerTest, OnePassTrainsOnEveryBatchOnce) {
   ASSERT_TRUE(status.ok()) << status;
   const std::string log = Read(options.data_dir + "/train.csv");
   const auto rows = static_cast<size_t>(std::count(log.begin(), log.end(), '\n')) - 1;
-  const Json end = Timeless(options.output_dir).back();
+  const std::vector<Json> lines = Timeless(options.output_dir);
+  for (const Json& stage : lines.front().at("stages")) EXPECT_EQ(stage.at("epochs"), 1) << stage;
+  const Json& end = lines.back();
   ASSERT_EQ(end.at("event"), "end");
   EXPECT_EQ(end.at("step").get<size_t>(), rows % 256 == 1 ? rows / 256 : (rows + 255) / 256);
 }
@@ -140,6 +215,8 @@ TEST_F(TrainerTest, BadConfigsAreRefusedWithLineAndField) {
       {"bad_size", "width: 12", "width: 0", ":10: model.network.blocks[0].width"},
       {"top_1", "top_k: 2", "top_k: 1", ":11: model.network.blocks[1].experts.top_k"},
       {"no_valid", "valid: \"valid.csv\"", "", "data.valid"},
+      {"idle_rate", "optimizer {", "optimizer { table_learning_rate: 0.1", ":15: optimizer.table_learning_rate"},
+      {"idle_final", "epochs: 1\n", "epochs: 1 final_rate: 0.1\n", "stages[1].final_rate"},
       {"bad_share", "share_embedding: \"item_id\"", "share_embedding: \"nothing\"", "'nothing'"},
   };
   for (const auto& c : cases) {

@@ -16,11 +16,14 @@
 #include "nlohmann/json.hpp"
 #include "tests/tools/train/trainer_fixture.h"
 #include "tools/train/evaluate_log.h"
+#include "tools/train/training_config.h"
+#include "tools/train/warm_start.h"
 
 namespace hilomoe {
 namespace {
 
 using testing::HasSubstr;
+using testing::IsEmpty;
 
 // A log of `rows` rows with these cells behind label, request and weight.
 std::string WeightedLog(size_t rows, const std::function<std::string(size_t)>& weight,
@@ -140,6 +143,77 @@ TEST_F(TrainerTest, AWarmStartGoesOnFromTheOldModel) {
         << to.name;
   }
   EXPECT_NEAR(grown->metrics.at("test.auc"), old->metrics.at("test.auc"), 1e-6);
+}
+
+// A table's rows go over where they stand for the same ids or numbers in both models, and only there.
+TEST_F(TrainerTest, AWarmStartCopiesNoRowsThatMeanSomethingElse) {
+  std::string config =
+      std::string(kModel) + "stages { name: 'one' epochs: 1 train { group: HEAD learning_rate: 1e-3 } }";
+  const auto change = [&config](const std::string& from, const std::string& to) {
+    std::string changed = config;
+    EXPECT_NE(changed.find(from), std::string::npos) << from;
+    changed.replace(changed.find(from), from.size(), to);
+    return changed;
+  };
+  config = change("id_type: STRING embedding_width: 4",
+                  "id_type: STRING embedding_width: 4 vocabulary { hash_buckets: 50 }");
+  config = change("embedding_width: 2 numeric { transform: LOG1P }",
+                  "embedding_width: 2 numeric { transform: QUANTILE buckets: 9 }");
+  config = change("network {", "network { linear: true");
+  const TrainOptions first = Options("warm_rows", config);
+  ASSERT_TRUE(Train(first).ok());
+  const absl::StatusOr<WarmStart> warm_start = WarmStart::Read(first.output_dir + "/checkpoint");
+  ASSERT_TRUE(warm_start.ok()) << warm_start.status();
+
+  const auto fresh = [&](const std::string& changed) {
+    v1::TrainingConfig training;
+    Write("warm_rows_next.textproto", changed);
+    EXPECT_EQ(ReadTrainingConfig(Directory() + "/warm_rows_next.textproto", &training), absl::OkStatus());
+    const auto spec = ModelSpec::Create(training.model());
+    LogStatistics statistics;
+    statistics.vocabularies.resize(spec->tables().size());
+    statistics.standardise.resize(spec->features().size());
+    statistics.boundaries.resize(spec->features().size());
+    for (size_t f = 0; f < spec->features().size(); ++f) {
+      const FeatureSpec& feature = spec->features()[f];
+      if (feature.is_bucketed()) statistics.boundaries[f].resize(spec->tables()[feature.table].buckets - 1);
+    }
+    for (size_t t = 0; t < spec->tables().size(); ++t) {
+      const TableSpec& table = spec->tables()[t];
+      for (int64_t id = 1'000'000; table.has_vocabulary() && id < 1'000'100; ++id) {
+        VocabularyIds& ids = statistics.vocabularies[t];
+        if (table.id_type == v1::Feature::INT64) {
+          ids.int64s.push_back(id);
+        } else {
+          ids.strings.push_back(absl::StrCat(id));
+        }
+      }
+    }
+    warm_start->Grow(*spec, &statistics);
+    const auto registry = TensorRegistry::ForTraining(*spec, TableRows(*spec, statistics.vocabularies));
+    std::vector<float> weights(registry.size());
+    std::vector<std::string> names = warm_start->CopyWeights(*spec, registry, weights.data()).fresh;
+    std::erase_if(names,
+                  [](const std::string& name) { return name.find(".weight") == std::string::npos || name[0] == 'b'; });
+    return names;
+  };
+  EXPECT_THAT(fresh(config), IsEmpty());
+  const std::vector<std::string> user = {"embedding.user_id.weight", "linear.user_id.weight"};
+  EXPECT_EQ(fresh(change("hash_buckets: 50", "hash_buckets: 80")), user);
+  EXPECT_EQ(fresh(change("vocabulary { hash_buckets: 50 }", "")), user);
+  const std::vector<std::string> price = {"embedding.price.weight", "linear.price.weight"};
+  EXPECT_EQ(fresh(change("buckets: 9 }", "buckets: 12 }")), price);
+  // A number's one weight in the linear term is no table.
+  EXPECT_EQ(fresh(change(
+                "kind: NUMERIC scope: CONTEXT\n             numeric { transform: STANDARDISE missing_indicator: true }",
+                "kind: CATEGORICAL scope: CONTEXT id_type: INT64 embedding_width: 2")),
+            (std::vector<std::string>{"embedding.account_days.weight", "linear.account_days.weight"}));
+  // Ids of the other type are none of the old ones.
+  std::string strings =
+      change("kind: SEQUENCE scope: CONTEXT id_type: INT64", "kind: SEQUENCE scope: CONTEXT id_type: STRING");
+  strings.replace(strings.find("scope: CANDIDATE id_type: INT64"), 31, "scope: CANDIDATE id_type: STRING");
+  EXPECT_EQ(fresh(strings), (std::vector<std::string>{"embedding.item_id.weight", "linear.hist_items.weight",
+                                                      "linear.item_id.weight"}));
 }
 
 // Negatives thinned out to a quarter: the trained logit is too high by ln 4, the served one is not.

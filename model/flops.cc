@@ -25,9 +25,9 @@ Flops CountFlops(const ModelSpec& spec) {
     const BlockSpec& block = spec.blocks()[i];
     const uint64_t D = block.input, O = block.width, L = block.layers, K = block.experts;
     const uint64_t kept = block.top_k > 0 ? block.top_k : K;
-    const uint64_t in = 2 * D * block.stacked_rows();                               // base, A = x V^T, R = x (V Wq)^T
-    const uint64_t rest = 2 * L * kept * O + (L > 0 ? L * (L - 1) * kept * K : 0);  // U and the routing chain
-    const uint64_t cross = i >= spec.deep_blocks() ? 2 * D : 0;                     // x0 * y + x
+    const uint64_t in = 2 * D * block.stacked_rows();  // base, A = x V^T, R = x (V Wq)^T
+    const uint64_t rest = 2 * L * kept * O + (L > 0 && block.hierarchical ? L * (L - 1) * kept * K : 0);  // U, routing
+    const uint64_t cross = i >= spec.deep_blocks() ? 2 * D : 0;                                           // x0 * y + x
     flops.row += in + rest + cross;
     flops.dense_row += 2 * D * O + cross;
     const uint64_t context = spec.is_first(i) ? in / D * spec.context_width() : 0;

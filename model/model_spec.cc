@@ -117,6 +117,7 @@ absl::Status SetExperts(const v1::Experts& experts, BlockSpec* spec) {
   spec->top_k = experts.top_k() < spec->experts ? experts.top_k() : 0;
   spec->calibrated = experts.routing_scale() == v1::Experts::CALIBRATED;
   spec->unit_query = experts.query_norm() == v1::Experts::UNIT;
+  spec->hierarchical = experts.hierarchical();
   spec->projected_query = spec->layers > 0 && experts.query_projection() == v1::Experts::LINEAR;
   if (spec->projected_query && !spec->calibrated) {
     return FieldError("query_projection", "a PAPER router is constant; LINEAR needs CALIBRATED");

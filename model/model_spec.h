@@ -79,6 +79,7 @@ struct BlockSpec {
   bool calibrated = true;
   bool unit_query = true;
   bool projected_query = false;
+  bool hierarchical = true;  // else q_l+1 = q_l
   bool batch_norm = true;
   v1::Block::Activation activation = v1::Block::RELU;
   float dropout = 0;

@@ -251,7 +251,7 @@ double ReferenceBlock(const BlockSpec& block, const BlockTensors<const T>& tenso
       for (size_t d = 0; d < D; ++d) a += x[d] * V[i * D + d];
       const T gated = a * scores[i];
       for (size_t o = 0; o < O; ++o) y[o] += gated * U[i * O + o];
-      for (size_t d = 0; d < D; ++d) q[d] += scores[i] * V[i * D + d];
+      for (size_t d = 0; d < D && block.hierarchical; ++d) q[d] += scores[i] * V[i * D + d];
     }
   }
   return gap;

@@ -57,6 +57,11 @@ TEST(FlopsTest, ProjectedQuery) {
   EXPECT_EQ(flops.row, 70 + 2 * 12 * (5 + 7) + 2 * 12 * 5 + 3 * 2 * 16 + 14);
 }
 
+TEST(FlopsTest, LayersSideBySideCostNoChain) {
+  const Flops flops = Count("blocks { width: 7 experts { layers: 3 experts_per_layer: 4 hierarchical: false } }");
+  EXPECT_EQ(flops.row, 70 + 2 * 12 * 5 + 2 * 12 * 7 + 14);
+}
+
 TEST(FlopsTest, CrossTower) {
   const Flops flops = Count("cross { experts { layers: 1 experts_per_layer: 4 } } cross { } blocks { width: 7 }");
   // two layers of 5 x 5 with x0 * y + x, experts, the deep block, the head over both

@@ -73,6 +73,9 @@ std::vector<Case> Cases() {
       {"projected_query", kAllFeatures,
        "blocks { width: 17 experts { layers: 3 experts_per_layer: 5 query_projection: LINEAR } }"
        "blocks { width: 9 experts { layers: 2 experts_per_layer: 4 query_projection: LINEAR top_k: 2 } }"},
+      {"side_by_side", kAllFeatures,
+       "blocks { width: 17 experts { layers: 3 experts_per_layer: 5 hierarchical: false } }"
+       "blocks { width: 9 experts { layers: 2 experts_per_layer: 4 hierarchical: false top_k: 2 } }"},
       {"silu_dice", kAllFeatures,
        "blocks { width: 37 activation: SILU experts { layers: 2 experts_per_layer: 4 } }"
        "blocks { width: 19 activation: DICE } blocks { width: 5 batch_norm: false activation: DICE }"},

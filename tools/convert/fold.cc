@@ -61,7 +61,8 @@ void FoldBlock(const BlockSpec& block, const BlockTensors<const float>& from, co
     for (size_t o = 0; o < O; ++o) to.u[i * O + o] = static_cast<float>(a[o] * from.u[i * O + o]);
     for (size_t j = 0; j < n; ++j) {
       double dot = 0;
-      for (size_t d = 0; d < D; ++d) dot += static_cast<double>(from.v[i * D + d]) * from.v[j * D + d];
+      for (size_t d = 0; d < D && block.hierarchical; ++d)
+        dot += static_cast<double>(from.v[i * D + d]) * from.v[j * D + d];
       to.gram[i * n + j] = static_cast<float>(dot);
     }
   }

@@ -163,6 +163,7 @@ class Block(torch.nn.Module):
         self.top_k = experts.top_k if experts.top_k < self.K else 0
         self.batch_norm, self.relu, self.dropout = config.batch_norm, config.activation == config.RELU, config.dropout
         self.calibrated = experts.routing_scale == experts.CALIBRATED
+        self.hierarchical = experts.hierarchical
         self.unit_query = experts.query_norm == experts.UNIT
         O, L, K = self.O, self.L, self.K
         parameter = torch.nn.Parameter
@@ -199,7 +200,7 @@ class Block(torch.nn.Module):
         scores, logits = [], []
         for l in range(L):
             raw = r[l]
-            if l > 0:
+            if l > 0 and self.hierarchical:
                 before = scores[0] if l == 1 else torch.cat(scores, 1)
                 raw = torch.addmm(raw, before, gram[l * K : (l + 1) * K, : l * K].T)
             if calibrate:

@@ -89,6 +89,10 @@ void RoutingSums::Add(const RoutingSums& other) {
 template <typename T>
 void ComputeGram(const BlockSpec& block, const T* v, T* gram) {
   const size_t n = block.stack(), D = block.input;
+  if (!block.hierarchical) {
+    std::fill_n(gram, n * n, T(0));
+    return;
+  }
   MatrixProduct(Transpose::kNo, Transpose::kYes, n, n, D, T(1), v, D, v, D, T(0), gram, n);
 }
 
@@ -212,7 +216,7 @@ void RouteBackward(const BlockSpec& block, const BlockTensors<const T>& tensors,
 template <typename T>
 void GramBackward(const BlockSpec& block, const T* v, const T* gram_gradient, T* dv) {
   const size_t K = block.experts, n = block.stack(), D = block.input;
-  for (size_t l = 1; l < block.layers; ++l) {
+  for (size_t l = 1; l < block.layers && block.hierarchical; ++l) {
     const T* dg = gram_gradient + l * K * n;  // [K, l*K] of row block l
     MatrixProduct(Transpose::kNo, Transpose::kNo, K, D, l * K, T(1), dg, n, v, D, T(1), dv + l * K * D, D);
     MatrixProduct(Transpose::kYes, Transpose::kNo, l * K, D, K, T(1), dg, n, v + l * K * D, D, T(1), dv, D);

@@ -42,7 +42,7 @@ struct RoutingSums {
   void Add(const RoutingSums& other);
 };
 
-// G, from V [L*K, D].
+// G, from V [L*K, D]; 0 when layers are not hierarchical.
 template <typename T>
 void ComputeGram(const BlockSpec& block, const T* v, T* gram);
 

@@ -173,6 +173,11 @@ std::vector<Case> Cases() {
            "query_norm: NONE } }",
            {.batch_statistics = true, .routing_sums = true},
            kLosses},
+      Case{"side_by_side",
+           "blocks { width: 6 experts { layers: 3 experts_per_layer: 4 hierarchical: false } }"
+           "blocks { width: 5 experts { layers: 2 experts_per_layer: 4 top_k: 2 hierarchical: false } }",
+           {.batch_statistics = true, .routing_sums = true},
+           kLosses},
       Case{"cross",
            "cross { experts { layers: 2 experts_per_layer: 3 } } cross { } cross { experts { layers: 2 "
            "experts_per_layer: 4 top_k: 2 } } blocks { width: 6 experts { layers: 2 experts_per_layer: 3 } }",

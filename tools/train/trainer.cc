@@ -197,6 +197,13 @@ absl::Status Trainer::Prepare() {
     if (warm_start.has_value()) {
       const WarmStart::Copied copied = warm_start->CopyWeights(spec_, *registry_, state_.weights.data());
       state_.calibrated = copied.routing;
+      const v1::Stage& last = config_.stages(config_.stages_size() - 1);
+      if (copied.routing && !last.experts()) {
+        return absl::FailedPreconditionError(absl::StrCat(
+            "'", options_.warm_start, "' brings trained experts, and the last stage, '", last.name(),
+            "', has them off: what is served would not be what was evaluated; end with a stage that has experts on, or "
+            "take the experts out of the network"));
+      }
       std::fprintf(stderr, "warm start: %zu tensors from '%s'%s%s\n", copied.tensors, options_.warm_start.c_str(),
                    copied.fresh.empty() ? "" : "; new: ", absl::StrJoin(copied.fresh, ", ").c_str());
     }

@@ -145,6 +145,18 @@ TEST_F(TrainerTest, AWarmStartGoesOnFromTheOldModel) {
   EXPECT_NEAR(grown->metrics.at("test.auc"), old->metrics.at("test.auc"), 1e-6);
 }
 
+TEST_F(TrainerTest, AWarmStartServesNoExpertsThatItsLastStageLeftOut) {
+  const TrainOptions first = Options("with_experts");
+  ASSERT_TRUE(Train(first).ok());
+  TrainOptions second = Options("without", std::string(kModel) +
+                                               "stages { name: 'alone' experts: false epochs: 1 "
+                                               "train { group: HEAD learning_rate: 1e-3 } }");
+  second.warm_start = first.output_dir + "/checkpoint";
+  const absl::Status status = Train(second);
+  EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(std::string(status.message()), testing::HasSubstr("the last stage, 'alone', has them off"));
+}
+
 // A table's rows go over where they stand for the same ids or numbers in both models, and only there.
 TEST_F(TrainerTest, AWarmStartCopiesNoRowsThatMeanSomethingElse) {
   std::string config =

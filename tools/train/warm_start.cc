@@ -2,8 +2,11 @@
 
 #include <algorithm>
 #include <cmath>
+#include <string>
+#include <tuple>
 #include <unordered_set>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/match.h"
 #include "model/status_macros.h"
@@ -71,6 +74,19 @@ bool WarmStart::GoesOn(const ModelSpec& spec, const TensorRegistry& registry, si
   return false;
 }
 
+bool WarmStart::SameInput(const ModelSpec& spec) const {
+  const auto parts = [](const ModelSpec& of) {
+    std::vector<std::tuple<size_t, std::string, size_t, v1::Feature::Kind, v1::Numeric::Transform>> parts;
+    for (const FeatureSpec& feature : of.features()) {
+      if (feature.input_width == 0) continue;
+      parts.emplace_back(feature.input_offset, feature.name, feature.input_width, feature.kind, feature.transform);
+    }
+    std::sort(parts.begin(), parts.end());
+    return parts;
+  };
+  return spec.input_width() == spec_.input_width() && parts(spec) == parts(spec_);
+}
+
 void WarmStart::Grow(const ModelSpec& spec, LogStatistics* statistics) const {
   for (size_t i = 0; i < spec.tables().size(); ++i) {
     const TableSpec& table = spec.tables()[i];
@@ -97,14 +113,22 @@ void WarmStart::Grow(const ModelSpec& spec, LogStatistics* statistics) const {
 
 WarmStart::Copied WarmStart::CopyWeights(const ModelSpec& spec, const TensorRegistry& registry, float* weights) const {
   Copied copied;
+  const bool same_input = SameInput(spec);
+  const auto reads_input = [&](const std::string& name) {
+    for (size_t b = 0; b < spec.blocks().size(); ++b) {
+      if (spec.is_first(b) && absl::StartsWith(name, spec.BlockName(b) + ".")) return true;
+    }
+    return spec.blocks().empty() && name == "head.weight";
+  };
   for (size_t i = 0; i < registry.tensors().size(); ++i) {
     const TensorSpec& to = registry.tensors()[i];
     const auto from = std::find_if(registry_.tensors().begin(), registry_.tensors().end(),
                                    [&](const TensorSpec& tensor) { return tensor.name == to.name; });
     const bool found = from != registry_.tensors().end();
     // A table has grown by the rows of new ids.
-    const bool fits = found && (i < registry.gathered() ? GoesOn(spec, registry, i) && from->shape[1] == to.shape[1]
-                                                        : from->shape == to.shape);
+    const bool fits =
+        found && (i < registry.gathered() ? GoesOn(spec, registry, i) && from->shape[1] == to.shape[1]
+                                          : from->shape == to.shape && (same_input || !reads_input(to.name)));
     if (!fits) {
       copied.fresh.push_back(to.name);
       continue;

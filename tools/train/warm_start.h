@@ -28,7 +28,8 @@ class WarmStart {
   void Grow(const ModelSpec& spec, LogStatistics* statistics) const;
 
   // Copies what both models have under one name: tables row by row (rows of new ids stay) where rows mean the same in
-  // both, being of a vocabulary of one id_type or of as many hash or quantile buckets; other tensors of the same shape.
+  // both, being of a vocabulary of one id_type or of as many hash or quantile buckets; other tensors of the same shape,
+  // those of the first blocks only where every part of x is what it was.
   // `weights`: an arena of `registry` (ForTraining, with the grown tables), initialised.
   struct Copied {
     size_t tensors = 0;
@@ -41,6 +42,8 @@ class WarmStart {
   WarmStart(Checkpoint checkpoint, ModelSpec spec);
   // The old table whose rows table i of `spec` goes on with; -1 when it has none.
   int OldTable(const ModelSpec& spec, size_t i) const;
+  // Whether each part of x stands where it stood.
+  bool SameInput(const ModelSpec& spec) const;
   // Whether gathered tensor i of `registry`, of `spec`, goes on with the old one of its name.
   bool GoesOn(const ModelSpec& spec, const TensorRegistry& registry, size_t i) const;
 

@@ -11,6 +11,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "gmock/gmock.h"
+#include "google/protobuf/text_format.h"
 #include "gtest/gtest.h"
 #include "model/checkpoint.h"
 #include "nlohmann/json.hpp"
@@ -226,6 +227,37 @@ TEST_F(TrainerTest, AWarmStartCopiesNoRowsThatMeanSomethingElse) {
   strings.replace(strings.find("scope: CANDIDATE id_type: INT64"), 31, "scope: CANDIDATE id_type: STRING");
   EXPECT_EQ(fresh(strings), (std::vector<std::string>{"embedding.item_id.weight", "linear.hist_items.weight",
                                                       "linear.item_id.weight"}));
+}
+
+// What the first block multiplies with must be what it was trained on; the blocks behind it go on.
+TEST_F(TrainerTest, AWarmStartBeginsTheFirstBlockAnewWhenFeaturesChangePlaces) {
+  const TrainOptions first = Options(
+      "warm_order", std::string(kModel) + "stages { name: 'one' epochs: 1 train { group: HEAD learning_rate: 1e-3 } }");
+  ASSERT_TRUE(Train(first).ok());
+  const absl::StatusOr<WarmStart> warm_start = WarmStart::Read(first.output_dir + "/checkpoint");
+  ASSERT_TRUE(warm_start.ok()) << warm_start.status();
+  const auto fresh = [&](const std::string& from, const std::string& to) {
+    std::string config = kModel;
+    config.replace(config.find(from), from.size(), to);
+    v1::TrainingConfig training;
+    EXPECT_TRUE(google::protobuf::TextFormat::ParseFromString(config, &training));
+    const auto spec = ModelSpec::Create(training.model());
+    const auto old = ReadCheckpoint(first.output_dir + "/checkpoint");
+    const auto registry = TensorRegistry::ForTraining(*spec, old->TableRows(*spec));
+    std::vector<float> weights(registry.size());
+    return warm_start->CopyWeights(*spec, registry, weights.data()).fresh;
+  };
+  EXPECT_THAT(fresh("id: 3", "id: 3"), IsEmpty());
+  // The user and the mean of the history, each four wide, in the other order.
+  const std::string user =
+                        "  features { id: 1 name: \"user_id\" kind: CATEGORICAL scope: CONTEXT id_type: STRING "
+                        "embedding_width: 4 }\n",
+                    history =
+                        "  features { id: 2 name: \"hist_items\" kind: SEQUENCE scope: CONTEXT id_type: INT64 "
+                        "share_embedding: \"item_id\" }\n";
+  const std::vector<std::string> anew = fresh(user + history, history + user);
+  EXPECT_THAT(anew, testing::Contains("blocks.0.base.weight"));
+  EXPECT_THAT(anew, testing::Each(testing::StartsWith("blocks.0.")));
 }
 
 // Negatives thinned out to a quarter: the trained logit is too high by ln 4, the served one is not.

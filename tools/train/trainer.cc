@@ -14,7 +14,6 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "absl/strings/str_join.h"
 #include "model/checkpoint.h"
 #include "model/file_io.h"
 #include "model/flops.h"
@@ -33,6 +32,7 @@
 #include "tools/train/random.h"
 #include "tools/train/schedule.h"
 #include "tools/train/slices.h"
+#include "tools/train/starting_weights.h"
 #include "tools/train/train_state.h"
 #include "tools/train/training_config.h"
 #include "tools/train/warm_start.h"
@@ -186,27 +186,9 @@ absl::Status Trainer::Prepare() {
   } else {
     state_.data_fingerprint = fingerprint;
     state_.weights.assign(registry_->size(), 0);
-    InitializeWeights(spec_, *registry_, config_.seed(), config_.optimizer().embedding_init_deviation(),
-                      state_.weights.data());
-    const ModelTensors<float> tensors = registry_->Bind(spec_, state_.weights.data());
-    const LogStatistics& statistics = logs_->statistics();
-    for (size_t f = 0; f < spec_.features().size(); ++f) {
-      std::copy(statistics.standardise[f].begin(), statistics.standardise[f].end(), tensors.features.standardise[f]);
-      std::copy(statistics.boundaries[f].begin(), statistics.boundaries[f].end(), tensors.features.boundaries[f]);
-    }
-    if (warm_start.has_value()) {
-      const WarmStart::Copied copied = warm_start->CopyWeights(spec_, *registry_, state_.weights.data());
-      state_.calibrated = copied.routing;
-      const v1::Stage& last = config_.stages(config_.stages_size() - 1);
-      if (copied.routing && !last.experts()) {
-        return absl::FailedPreconditionError(absl::StrCat(
-            "'", options_.warm_start, "' brings trained experts, and the last stage, '", last.name(),
-            "', has them off: what is served would not be what was evaluated; end with a stage that has experts on, or "
-            "take the experts out of the network"));
-      }
-      std::fprintf(stderr, "warm start: %zu tensors from '%s'%s%s\n", copied.tensors, options_.warm_start.c_str(),
-                   copied.fresh.empty() ? "" : "; new: ", absl::StrJoin(copied.fresh, ", ").c_str());
-    }
+    HILOMOE_ASSIGN_OR_RETURN(state_.calibrated, StartingWeights(config_, spec_, *registry_, logs_->statistics(),
+                                                                warm_start.has_value() ? &*warm_start : nullptr,
+                                                                options_.warm_start, state_.weights.data()));
   }
   parallel_ = std::make_unique<Parallel>(threads_);
   network_ = std::make_unique<Network<float>>(spec_, *registry_, *parallel_);

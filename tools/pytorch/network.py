@@ -67,7 +67,7 @@ def table_offsets(features, table_rows):
 
 
 class Embedding(torch.nn.Module):
-    def __init__(self, config, table_rows, sparse):
+    def __init__(self, config, table_rows, sparse, plain_dropout=False):
         super().__init__()
         self.features = features = Features(config)
         self.sparse = sparse
@@ -155,9 +155,10 @@ def orthonormal(K, D):
 
 
 class Block(torch.nn.Module):
-    def __init__(self, config, D):
+    def __init__(self, config, D, plain_dropout=False):
         super().__init__()
         experts, self.O = config.experts, config.width
+        self.plain_dropout = plain_dropout
         self.D, self.L = D, experts.layers
         self.K = experts.experts_per_layer
         self.top_k = experts.top_k if experts.top_k < self.K else 0
@@ -235,7 +236,9 @@ class Block(torch.nn.Module):
             y = F.batch_norm(y, self.norm_running_mean, self.norm_running_var, self.norm_weight, self.norm_bias,
                              batch_statistics, 0.1, 1e-5)
         dropped = random is not None and self.dropout > 0
-        if self.relu and dropped:
+        if dropped and self.plain_dropout:
+            y = F.dropout(torch.relu_(y) if self.relu else y, self.dropout)
+        elif self.relu and dropped:
             y = ReluDropout.apply(y, dropout_mask(random, y.shape, self.dropout), 1 / (1 - self.dropout))
         elif self.relu:
             y = torch.relu_(y)
@@ -245,14 +248,14 @@ class Block(torch.nn.Module):
 
 
 class Network(torch.nn.Module):
-    def __init__(self, config, table_rows, sparse):
+    def __init__(self, config, table_rows, sparse, plain_dropout=False):
         super().__init__()
         self.random = np.random.SFC64(torch.initial_seed())  # of dropout
         self.embedding = Embedding(config, table_rows, sparse)
         self.blocks = torch.nn.ModuleList()
         width = self.embedding.width
         for block in config.model.network.blocks:
-            self.blocks.append(Block(block, width))
+            self.blocks.append(Block(block, width, plain_dropout))
             width = block.width
         self.head_weight = torch.nn.Parameter(torch.randn(1, width) * math.sqrt(2 / (width + 1)))
         self.head_bias = torch.nn.Parameter(torch.zeros(1))

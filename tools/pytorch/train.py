@@ -28,6 +28,7 @@ def arguments():
     parser.add_argument("--epochs", type=int, default=0, help="> 0: every stage takes so many, whatever its patience")
     parser.add_argument("--max_rows", type=int, default=0, help="> 0: only the first so many training rows")
     parser.add_argument("--dense_embeddings", action="store_true", help="DENSE updates, whatever the config says")
+    parser.add_argument("--plain_dropout", action="store_true", help="F.dropout, as it is commonly written; slower")
     parser.add_argument("--write_config", default="", help="file for the config with --epochs in it; trains nothing")
     parser.add_argument("--check_checkpoint", default="", help="a hilomoe checkpoint whose scores are compared")
     parser.add_argument("--scores", default="", help="what hilomoe-train evaluate --scores wrote for --log")
@@ -322,7 +323,7 @@ def main(options):
         train = rows["train"]
         train.labels = train.labels[: options.max_rows]
     lazy = config.optimizer.embedding_update == config.optimizer.LAZY and not options.dense_embeddings
-    net = network.Network(config, table_rows, sparse=lazy)
+    net = network.Network(config, table_rows, lazy, options.plain_dropout)
     trainer = Trainer(config, net, rows, seed)
     trainer.run()
     experts = any(stage.experts for stage in config.stages)

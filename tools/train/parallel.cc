@@ -3,19 +3,44 @@
 #include <signal.h>
 
 #include <algorithm>
-#include <condition_variable>
+#include <atomic>
 #include <cstdint>
-#include <mutex>
 
 namespace hilomoe {
+namespace {
+
+// A training step is some fifty Runs of 10 to 100 us each. A sleeping thread takes about as long to wake, so that two
+// threads would be slower than one; so threads watch for about as long before they sleep.
+constexpr int kLooks = 2000;
+
+// Returns when `value` is no longer `old`, or sometimes before.
+template <typename T>
+void WaitWhile(const std::atomic<T>& value, T old) {
+  for (int look = 0; look < kLooks; ++look) {
+    if (value.load(std::memory_order_acquire) != old) return;
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#else
+    std::this_thread::yield();
+#endif
+  }
+  value.wait(old, std::memory_order_acquire);
+}
+
+}  // namespace
 
 struct Parallel::Shared {
-  std::mutex mutex;
-  std::condition_variable start, done;
-  uint64_t round = 0;
-  int running = 0;
+  // What a round changes is written before `round` and read after it.
+  alignas(64) std::atomic<uint32_t> round = 0;
+  alignas(64) std::atomic<uint32_t> running = 0;
   bool stop = false;
   const std::function<void(int)>* function = nullptr;
+
+  void Begin(uint32_t workers) {
+    running.store(workers, std::memory_order_relaxed);
+    round.fetch_add(1, std::memory_order_release);
+    round.notify_all();
+  }
 };
 
 Parallel::Parallel(int threads) : shared_(std::make_unique<Shared>()) {
@@ -24,18 +49,12 @@ Parallel::Parallel(int threads) : shared_(std::make_unique<Shared>()) {
   sigfillset(&all);
   pthread_sigmask(SIG_SETMASK, &all, &before);
   for (int t = 1; t < threads; ++t) {
-    workers_.emplace_back([this, t] {
-      Shared& s = *shared_;
-      uint64_t seen = 0;
-      std::unique_lock lock(s.mutex);
-      while (true) {
-        s.start.wait(lock, [&] { return s.stop || s.round != seen; });
+    workers_.emplace_back([&s = *shared_, t] {
+      for (uint32_t seen = 0;; ++seen) {
+        while (s.round.load(std::memory_order_acquire) == seen) WaitWhile(s.round, seen);
         if (s.stop) return;
-        seen = s.round;
-        lock.unlock();
         (*s.function)(t);
-        lock.lock();
-        if (--s.running == 0) s.done.notify_one();
+        if (s.running.fetch_sub(1, std::memory_order_acq_rel) == 1) s.running.notify_one();
       }
     });
   }
@@ -43,26 +62,17 @@ Parallel::Parallel(int threads) : shared_(std::make_unique<Shared>()) {
 }
 
 Parallel::~Parallel() {
-  {
-    const std::lock_guard lock(shared_->mutex);
-    shared_->stop = true;
-  }
-  shared_->start.notify_all();
+  shared_->stop = true;
+  shared_->Begin(0);
   for (std::thread& worker : workers_) worker.join();
 }
 
 void Parallel::Run(const std::function<void(int)>& function) {
   Shared& s = *shared_;
-  {
-    const std::lock_guard lock(s.mutex);
-    s.function = &function;
-    s.running = static_cast<int>(workers_.size());
-    ++s.round;
-  }
-  s.start.notify_all();
+  s.function = &function;
+  s.Begin(static_cast<uint32_t>(workers_.size()));
   function(0);
-  std::unique_lock lock(s.mutex);
-  s.done.wait(lock, [&] { return s.running == 0; });
+  for (uint32_t left; (left = s.running.load(std::memory_order_acquire)) > 0;) WaitWhile(s.running, left);
 }
 
 std::pair<size_t, size_t> Parallel::Slice(size_t n, int thread, size_t grain) const {

@@ -148,4 +148,11 @@ void Gemm(Transpose transpose_a, Transpose transpose_b, size_t m, size_t n, size
              c, ld(ldc));
 }
 
+const char* ProductInstructionSet() {
+  const auto has = [set = dnnl_get_effective_cpu_isa()](dnnl_cpu_isa_t wanted) { return (set & wanted) == wanted; };
+  if (has(dnnl_cpu_isa_avx512_core)) return "onednn avx512";
+  if (has(dnnl_cpu_isa_avx2)) return "onednn avx2";
+  return "onednn";
+}
+
 }  // namespace hilomoe

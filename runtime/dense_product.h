@@ -56,6 +56,9 @@ enum class Transpose { kNo, kYes };
 void Gemm(Transpose transpose_a, Transpose transpose_b, size_t m, size_t n, size_t k, float alpha, const float* a,
           size_t lda, const float* b, size_t ldb, float beta, float* c, size_t ldc);
 
+// What oneDNN runs products with on this machine: "onednn avx512", "onednn avx2", "onednn".
+const char* ProductInstructionSet();
+
 }  // namespace hilomoe
 
 #endif  // HILOMOE_RUNTIME_DENSE_PRODUCT_H_

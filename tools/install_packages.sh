@@ -16,6 +16,7 @@ build=(
   nlohmann-json3-dev                    # safetensors headers, metrics.json
   libspdlog-dev                         # server log
   libgtest-dev libgmock-dev             # tests
+  libbenchmark-dev                      # hilomoe-bench: repetitions, interleaving, timing of threads
 )
 run=(ca-certificates curl)
 test=(clang-format gzip zstd git)

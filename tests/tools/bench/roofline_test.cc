@@ -1,0 +1,87 @@
+// The limit that binds, from limits that are given.
+#include "tools/bench/roofline.h"
+
+#include <deque>
+
+#include "gtest/gtest.h"
+
+namespace hilomoe::bench {
+namespace {
+
+class RooflineTest : public testing::Test {
+ protected:
+  RooflineTest() {
+    machine_.l1_bytes = 1'000;
+    machine_.l2_bytes = 10'000;
+    machine_.l3_bytes = 100'000;
+    // One second each, so that the amounts are the rates.
+    Add(FmaLimit("fp32"), "avx2", 1, &Work::flops, 1000);
+    Add(FmaLimit("fp32"), "avx512", 1, &Work::flops, 2000);
+    Add(FmaLimit("fp32"), "avx512", 2, &Work::flops, 4000);
+    Add(ReadLimit("L1"), "avx512", 1, &Work::bytes, 8000);
+    Add(ReadLimit("L2"), "avx512", 1, &Work::bytes, 4000);
+    Add(ReadLimit("L3"), "avx512", 1, &Work::bytes, 2000);
+    Add(ReadLimit("memory"), "avx512", 1, &Work::bytes, 1000);
+    Add(kRandomReadLimit, "portable", 1, &Work::random_reads, 10);
+  }
+  void Add(const std::string& name, const std::string& set, int threads, double Work::*amount, double rate) {
+    Case& c = cases_.emplace_back();
+    c.group = kLimitsGroup;
+    c.name = name;
+    c.instruction_set = set;
+    c.threads = threads;
+    c.work.*amount = rate;
+    measurements_.push_back({&c, {1, 0.5, 1}});
+  }
+  void ExpectBound(const Case& c, const std::string& limit, double seconds) {
+    const std::optional<Bound> bound = Roofline(machine_, measurements_).Of(c);
+    ASSERT_TRUE(bound.has_value());
+    EXPECT_EQ(bound->limit, limit);
+    EXPECT_DOUBLE_EQ(bound->seconds, seconds);
+  }
+
+  Machine machine_;
+  std::deque<Case> cases_;
+  std::vector<Measurement> measurements_;
+};
+
+TEST_F(RooflineTest, MultiplyAddsGoByTheInstructionSetOrTheBest) {
+  Case c;
+  c.work.flops = 4000;
+  c.instruction_set = "avx2";
+  ExpectBound(c, "fma fp32", 4);
+  c.instruction_set = "something else";
+  ExpectBound(c, "fma fp32", 2);
+  c.threads = 2;
+  ExpectBound(c, "fma fp32", 1);
+  c.work.precision = "fp64";
+  EXPECT_FALSE(Roofline(machine_, measurements_).Of(c).has_value());
+}
+
+TEST_F(RooflineTest, BytesComeFromTheNearestLevelsThatHoldThem) {
+  Case c;
+  c.work.bytes = 800;
+  ExpectBound(c, "read L1", 0.1);
+  c.work.bytes = 5'000;
+  ExpectBound(c, "read L2", 1'000.0 / 8000 + 4'000.0 / 4000);
+  c.work.working_set = 500;
+  ExpectBound(c, "read L1", 5'000.0 / 8000);
+  c.work.bytes = c.work.working_set = 200'000;
+  ExpectBound(c, "read memory", 1'000.0 / 8000 + 9'000.0 / 4000 + 90'000.0 / 2000 + 100'000.0 / 1000);
+  c.work.working_set = 3'000;
+  c.cache = Cache::kFlushed;
+  ExpectBound(c, "read memory", 3);
+}
+
+TEST_F(RooflineTest, TheSlowestBinds) {
+  Case c;
+  c.work = {.flops = 4000, .bytes = 800, .random_reads = 5};
+  ExpectBound(c, "fma fp32", 2);
+  c.work.random_reads = 50;
+  ExpectBound(c, kRandomReadLimit, 5);
+  c.group = kLimitsGroup;
+  EXPECT_FALSE(Roofline(machine_, measurements_).Of(c).has_value());
+}
+
+}  // namespace
+}  // namespace hilomoe::bench

@@ -1,0 +1,120 @@
+// The whole predictor: requests in, probabilities out.
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "model/flops.h"
+#include "model/status_macros.h"
+#include "runtime/dense_product.h"
+#include "tools/bench/result_check.h"
+#include "tools/bench/suite.h"
+
+namespace hilomoe::bench {
+namespace {
+
+struct Prediction {
+  explicit Prediction(const Predictor& predictor_) : predictor(predictor_), workspace(predictor_) {}
+
+  absl::Status Verify(BenchModel* model) {
+    for (size_t i = 0; i < requests.size(); ++i) {
+      HILOMOE_RETURN_IF_ERROR(predictor.Predict(requests[i]->view(), &workspace, absl::MakeSpan(scores)));
+      HILOMOE_RETURN_IF_ERROR(CheckScores(model, *requests[i], scores, i));
+    }
+    return absl::OkStatus();
+  }
+  void Run() {
+    (void)predictor.Predict(requests[next++ % requests.size()]->view(), &workspace, absl::MakeSpan(scores));
+  }
+
+  const Predictor& predictor;
+  Workspace workspace;
+  std::vector<std::shared_ptr<const BenchRequest>> requests;
+  std::vector<float> scores;
+  size_t next = 0;
+};
+
+struct PredictorCase {
+  size_t candidates;
+  int top_k;
+  bool flat;
+  const kernels::Kernels* kernels;
+};
+
+Case MakeCase(Suite* suite, const PredictorCase& what) {
+  Case c;
+  c.group = "predictor";
+  c.name = absl::StrCat(what.top_k > 0 ? "top_k 4" : "dense", ", ", what.candidates, " candidates, ",
+                        what.flat ? "flat rows" : "compute-once");
+  c.instruction_set = absl::StrCat(what.kernels->name, " + ", ProductInstructionSet());
+  // The config alone decides the FLOPs: a model without ids has the same.
+  const double n = static_cast<double>(what.candidates);
+  const Flops flops = BenchFlops({.top_k = what.top_k});
+  c.work.flops = what.flat ? n * static_cast<double>(flops.row)
+                           : static_cast<double>(flops.request) + n * static_cast<double>(flops.candidate);
+  c.work.bytes = BenchDenseBytes({.top_k = what.top_k});
+  c.prepare = [suite, what](int thread) -> absl::StatusOr<Operands> {
+    HILOMOE_ASSIGN_OR_RETURN(BenchModel* const model,
+                             suite->models.Get({.ids = suite->options.ids, .top_k = what.top_k}));
+    HILOMOE_ASSIGN_OR_RETURN(const Predictor* const predictor, model->Open(what.kernels->instruction_set));
+    const auto prediction = std::make_shared<Prediction>(*predictor);
+    prediction->requests =
+        MakeRequests(*model, {what.candidates, what.flat, IdLaw::kZipf}, 8, static_cast<uint64_t>(thread));
+    prediction->scores.resize(what.candidates);
+    return Operands{[prediction, model] { return prediction->Verify(model); }, [prediction] { prediction->Run(); }};
+  };
+  return c;
+}
+
+}  // namespace
+
+void AddPredictorCases(Suite* suite, std::vector<Case>* cases) {
+  const kernels::Kernels* const best = &kernels::SelectKernels();
+  for (const int top_k : {0, 4}) {
+    for (const size_t candidates : {1, 10, 100, 1000}) {
+      for (const bool flat : {true, false}) {
+        Case c = MakeCase(suite, {candidates, top_k, flat, best});
+        if (!flat) c.compared_with.push_back(FullName(MakeCase(suite, {candidates, top_k, true, best})));
+        if (top_k > 0) c.compared_with.push_back(FullName(MakeCase(suite, {candidates, 0, flat, best})));
+        AddWarmAndFlushed(c, cases);
+        if (suite->options.threads > 1) {
+          c.compared_with = {FullName(c)};
+          c.threads = suite->options.threads;
+          cases->push_back(c);
+        }
+      }
+    }
+  }
+  for (const kernels::Kernels* kernels : SupportedKernels()) {
+    if (kernels == best) continue;
+    for (const bool flat : {true, false}) {
+      Case c = MakeCase(suite, {100, 0, flat, kernels});
+      c.compared_with.push_back(FullName(MakeCase(suite, {100, 0, flat, best})));
+      cases->push_back(c);
+    }
+  }
+}
+
+void AddLoadCases(Suite* suite, std::vector<Case>* cases) {
+  Case c;
+  c.group = "load";
+  c.name = "model file, warm page cache, checksums verified";
+  c.instruction_set = "portable";
+  const BenchModelOptions options{.ids = suite->options.ids};
+  // Per id: the embedding and, at 70 % of five places, its share of a bucket of 64 bytes.
+  c.work.bytes = kCategoricalFeatures * static_cast<double>(options.ids) * (64 + 64 / 3.5);
+  c.prepare = [suite, options](int) -> absl::StatusOr<Operands> {
+    HILOMOE_ASSIGN_OR_RETURN(BenchModel* const model, suite->models.Get(options));
+    Operands operands;
+    operands.run = [model] { (void)ModelFile::Open(model->path()); };
+    operands.verify = [model]() -> absl::Status {
+      HILOMOE_ASSIGN_OR_RETURN(const ModelFile file, ModelFile::Open(model->path()));
+      if (file.table_rows().size() == kCategoricalFeatures) return absl::OkStatus();
+      return absl::DataLossError("the file lacks tables");
+    };
+    return operands;
+  };
+  cases->push_back(c);
+}
+
+}  // namespace hilomoe::bench

@@ -1,0 +1,67 @@
+#include "tools/bench/roofline.h"
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "tools/common/statistics.h"
+
+namespace hilomoe::bench {
+
+double Median(const std::vector<double>& values) { return Quantile(values, 0.5); }
+
+std::string FmaLimit(const std::string& precision) { return absl::StrCat("fma ", precision); }
+std::string ReadLimit(const std::string& level) { return absl::StrCat("read ", level); }
+
+Roofline::Roofline(const Machine& machine, const std::vector<Measurement>& measurements) : machine_(machine) {
+  for (const Measurement& measurement : measurements) {
+    const Case& c = *measurement.benchmark;
+    if (c.group != kLimitsGroup) continue;
+    const double amount = std::max({c.work.flops, c.work.bytes, c.work.random_reads});
+    rates_[{c.name, c.threads}][c.instruction_set] = amount / Median(measurement.seconds);
+  }
+}
+
+std::optional<double> Roofline::Rate(const std::string& limit, const std::string& instruction_set, int threads) const {
+  const auto found = rates_.find({limit, threads});
+  if (found == rates_.end()) return std::nullopt;
+  if (const auto own = found->second.find(instruction_set); own != found->second.end()) return own->second;
+  double best = 0;
+  for (const auto& [name, rate] : found->second) best = std::max(best, rate);
+  return best;
+}
+
+std::optional<Bound> Roofline::ReadBound(const Case& c) const {
+  const double bytes = c.work.bytes, working_set = c.work.working_set > 0 ? c.work.working_set : bytes;
+  const std::optional<double> memory = Rate(ReadLimit("memory"), "", c.threads);
+  if (bytes <= 0 || !memory.has_value()) return std::nullopt;
+  // However often it is read afterwards.
+  if (c.cache == Cache::kFlushed) return Bound{ReadLimit("memory"), working_set / *memory};
+  const std::pair<const char*, size_t> caches[] = {
+      {"L1", machine_.l1_bytes}, {"L2", machine_.l2_bytes}, {"L3", machine_.l3_bytes}};
+  Bound bound;
+  double held = 0;  // of the working set, so far
+  for (const auto& [level, size] : caches) {
+    const double here = std::max(0.0, std::min(working_set, static_cast<double>(size)) - held);
+    const std::optional<double> rate = Rate(ReadLimit(level), "", c.threads);
+    if (here == 0 || !rate.has_value()) continue;
+    bound = {ReadLimit(level), bound.seconds + here / working_set * bytes / *rate};
+    held += here;
+  }
+  if (held < working_set) bound = {ReadLimit("memory"), bound.seconds + (1 - held / working_set) * bytes / *memory};
+  return bound;
+}
+
+std::optional<Bound> Roofline::Of(const Case& c) const {
+  if (c.group == kLimitsGroup) return std::nullopt;
+  std::optional<Bound> bound = ReadBound(c);
+  const auto add = [&](double amount, const std::string& limit, const std::string& instruction_set) {
+    const std::optional<double> rate = Rate(limit, instruction_set, c.threads);
+    if (amount <= 0 || !rate.has_value()) return;
+    if (!bound.has_value() || amount / *rate > bound->seconds) bound = Bound{limit, amount / *rate};
+  };
+  add(c.work.flops, FmaLimit(c.work.precision), c.instruction_set);
+  add(c.work.random_reads, kRandomReadLimit, "");
+  return bound;
+}
+
+}  // namespace hilomoe::bench

@@ -1,0 +1,49 @@
+// All cases, one function a subject.
+#ifndef HILOMOE_TOOLS_BENCH_SUITE_H_
+#define HILOMOE_TOOLS_BENCH_SUITE_H_
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "runtime/kernels/kernels.h"
+#include "tools/bench/bench_model.h"
+#include "tools/bench/benchmark_case.h"
+#include "tools/bench/machine/machine.h"
+
+namespace hilomoe::bench {
+
+struct SuiteOptions {
+  int threads = 2;                          // cases of several threads are run with so many; 1: there are none
+  uint32_t ids = 200'000;                   // of every feature of the bench model
+  size_t memory_bytes = size_t{256} << 20;  // what is read as "memory"
+};
+
+// What the cases share. Must outlive them.
+struct Suite {
+  SuiteOptions options;
+  Machine machine;
+  BenchModels models;
+};
+
+void AddLimitCases(const Suite& suite, std::vector<Case>* cases);
+void AddKernelCases(const Suite& suite, std::vector<Case>* cases);
+void AddRoutingCases(const Suite& suite, std::vector<Case>* cases);
+void AddProductCases(const Suite& suite, std::vector<Case>* cases);
+void AddBlockCases(Suite* suite, std::vector<Case>* cases);
+void AddEncodeCases(Suite* suite, std::vector<Case>* cases);
+void AddGatherCases(Suite* suite, std::vector<Case>* cases);
+void AddPredictorCases(Suite* suite, std::vector<Case>* cases);
+void AddLayerCases(Suite* suite, std::vector<Case>* cases);
+void AddLoadCases(Suite* suite, std::vector<Case>* cases);
+
+std::vector<Case> AllCases(Suite* suite);
+
+// Adds `c` warm and flushed, each compared with cases of its own kind.
+void AddWarmAndFlushed(const Case& c, std::vector<Case>* cases);
+// The kernel tables that this machine supports, worst first.
+std::vector<const kernels::Kernels*> SupportedKernels();
+
+}  // namespace hilomoe::bench
+
+#endif  // HILOMOE_TOOLS_BENCH_SUITE_H_

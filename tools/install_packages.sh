@@ -20,9 +20,10 @@ build=(
 )
 run=(ca-certificates curl)
 test=(clang-format gzip zstd git)
-peers=(                                 # tools/pytorch
+peers=(                                 # tools/pytorch, tools/bench/peers (which also needs node and npm)
   python3-torch python3-numpy libopenblas0-pthread
   python3-protobuf protobuf-compiler    # reads the configs
+  python3-onnx                          # writes the graphs
   zstd
 )
 

@@ -1,4 +1,4 @@
-"""Reads hilomoe's checkpoints: weights and vocabularies (model/checkpoint.h tells what stands where)."""
+"""hilomoe's checkpoints: weights and vocabularies (model/checkpoint.h tells what stands where)."""
 
 import json
 
@@ -22,6 +22,22 @@ def read_safetensors(path):
         begin, end = entry["data_offsets"]
         out[name] = np.frombuffer(data[begin:end], DTYPES[entry["dtype"]]).reshape(entry["shape"])
     return out
+
+
+def write_safetensors(path, tensors):
+    """tensors: {name: array of a type in DTYPES}"""
+    names = {np.dtype(t): name for name, t in DTYPES.items()}
+    header, end = {}, 0
+    for name, array in tensors.items():
+        begin, end = end, end + array.nbytes
+        header[name] = {"dtype": names[array.dtype], "shape": list(array.shape), "data_offsets": [begin, end]}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with open(path, "wb") as file:
+        file.write(len(text).to_bytes(8, "little"))
+        file.write(text)
+        for array in tensors.values():
+            file.write(np.ascontiguousarray(array).tobytes())
 
 
 def read_vocabularies(path, tables):

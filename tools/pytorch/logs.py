@@ -21,21 +21,23 @@ FORMAT = 1  # of the cache; part of its files' names
 
 
 def schemas():
-    """The modules of proto/hilomoe/v1, as protoc writes them: (training_config_pb2, text_format)."""
+    """The modules of proto/hilomoe/v1, as protoc writes them: (training_config_pb2, model_file_pb2, text_format)."""
     from google.protobuf import text_format
 
     with tempfile.TemporaryDirectory() as out:
-        names = ["hilomoe/v1/model_config.proto", "hilomoe/v1/training_config.proto"]
+        names = [f"hilomoe/v1/{name}.proto" for name in ("column", "model_config", "model_file", "training_config")]
         subprocess.run(["protoc", f"--proto_path={ROOT / 'proto'}", f"--python_out={out}", *names], check=True)
         sys.path.insert(0, out)
         try:
-            return importlib.import_module("hilomoe.v1.training_config_pb2"), text_format
+            training_config, model_file = (importlib.import_module(f"hilomoe.v1.{name}_pb2")
+                                           for name in ("training_config", "model_file"))
+            return training_config, model_file, text_format
         finally:
             sys.path.remove(out)
 
 
 def read_config(path):
-    messages, text_format = schemas()
+    messages, _, text_format = schemas()
     config = text_format.Parse(pathlib.Path(path).read_text(), messages.TrainingConfig())
     refuse_unknown(config, messages)
     return config

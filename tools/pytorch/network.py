@@ -72,6 +72,7 @@ class Embedding(torch.nn.Module):
         self.features = features = Features(config)
         self.sparse = sparse
         self.offsets = table_offsets(features, table_rows)
+        self.rows = {table.name: rows for table, rows in zip(features.tables, table_rows)}
         deviation = config.optimizer.embedding_init_deviation
         height = {}
         for table, rows in zip(features.tables, table_rows):
@@ -287,18 +288,22 @@ class Network(torch.nn.Module):
                 out[BACKBONE if module == "blocks" else HEAD].append(parameter)
         return out
 
+    def tensors(self):
+        """(name in a hilomoe checkpoint, view of the values) of every tensor."""
+        e = self.embedding
+        for table in e.features.tables:
+            begin = e.offsets[table.name]
+            yield f"embedding.{table.name}.weight", e.table(table.embedding_width)[begin : begin + e.rows[table.name]]
+        for name, vector in e.vectors.items():
+            yield f"numeric.{name}.weight", vector
+        for b, block in enumerate(self.blocks):
+            for name, value in [*block.named_parameters(), *block.named_buffers()]:
+                yield f"blocks.{b}.{name.replace('_', '.', 1)}", value
+        yield "head.weight", self.head_weight.view(-1)
+        yield "head.bias", self.head_bias
+
     @torch.no_grad()
     def load(self, tensors):
         """The weights of a hilomoe checkpoint: {name: array}."""
-        e = self.embedding
-        for table in e.features.tables:
-            values = torch.from_numpy(tensors[f"embedding.{table.name}.weight"].copy())
-            begin = e.offsets[table.name]
-            e.table(table.embedding_width)[begin : begin + len(values)] = values
-        for name, vector in e.vectors.items():
-            vector.copy_(torch.from_numpy(tensors[f"numeric.{name}.weight"].copy()))
-        for b, block in enumerate(self.blocks):
-            for name, value in [*block.named_parameters(), *block.named_buffers()]:
-                value.copy_(torch.from_numpy(tensors[f"blocks.{b}.{name.replace('_', '.', 1)}"].copy()))
-        self.head_weight.copy_(torch.from_numpy(tensors["head.weight"].copy()).view(1, -1))
-        self.head_bias.copy_(torch.from_numpy(tensors["head.bias"].copy()))
+        for name, value in self.tensors():
+            value.copy_(torch.from_numpy(tensors[name].copy()))

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <climits>
+#include <cmath>
 #include <cstring>
 
 #include "absl/strings/str_cat.h"
@@ -31,7 +32,28 @@ static_assert(sizeof(Preamble) == 32);
 
 uint64_t Align(uint64_t offset) { return (offset + kAlignment - 1) / kAlignment * kAlignment; }
 
-size_t ElementBytes(Tensor::DataType type) { return type == Tensor::FLOAT32 ? sizeof(float) : 1; }
+// By Precision.
+constexpr Tensor::DataType kDataTypes[] = {Tensor::FLOAT32, Tensor::BFLOAT16, Tensor::SCALED_INT8};
+
+Tensor::DataType DataTypeOf(Precision precision) { return kDataTypes[static_cast<int>(precision)]; }
+
+// Rows of a matrix with the extents `shape`; a vector is one.
+size_t Columns(absl::Span<const size_t> shape) { return shape.empty() ? 1 : shape.back(); }
+
+size_t Rows(absl::Span<const size_t> shape) {
+  size_t rows = 1;
+  for (size_t i = 0; i + 1 < shape.size(); ++i) rows *= shape[i];
+  return rows;
+}
+
+std::string Stored(Precision precision, absl::Span<const float> values, size_t columns) {
+  const size_t row_bytes = StoredRowBytes(precision, columns);
+  std::string bytes(values.size() / columns * row_bytes, '\0');
+  for (size_t r = 0; r * columns < values.size(); ++r) {
+    StoreRow(precision, values.subspan(r * columns, columns), reinterpret_cast<std::byte*>(&bytes[r * row_bytes]));
+  }
+  return bytes;
+}
 
 std::string VocabularyTensorName(const TableSpec& table) { return absl::StrCat("vocabulary.", table.feature); }
 
@@ -76,6 +98,25 @@ std::string PlaceTensors(v1::ModelFileHeader& header) {
 
 }  // namespace
 
+Precision StoragePrecision::Of(StorageGroup group) const {
+  switch (group) {
+    case StorageGroup::kEmbeddings:
+      return embeddings;
+    case StorageGroup::kDense:
+      return dense;
+    case StorageGroup::kExperts:
+      return experts;
+    case StorageGroup::kFloat32:
+      break;
+  }
+  return Precision::kFloat32;
+}
+
+bool IsFloat32(const StoragePrecision& precision) {
+  return precision.embeddings == Precision::kFloat32 && precision.dense == Precision::kFloat32 &&
+         precision.experts == Precision::kFloat32;
+}
+
 absl::Status WriteModelFile(const std::string& path, const ModelFileContents& contents) {
   v1::ModelFileHeader header = contents.header;
   HILOMOE_ASSIGN_OR_RETURN(const ModelSpec spec, ModelSpec::Create(header.config()));
@@ -98,10 +139,21 @@ absl::Status WriteModelFile(const std::string& path, const ModelFileContents& co
     bytes.push_back(AsBytes(absl::MakeConstSpan(tables[i].buckets)));
     *header.add_tensors() = MakeTensor(VocabularyTensorName(table), Tensor::UINT8, {bytes.back().size()}, bytes.back());
   }
+  std::vector<std::string> rounded(registry.tensors().size());
   for (size_t i = 0; i < registry.tensors().size(); ++i) {
-    bytes.push_back(AsBytes(contents.tensors[i]));
-    *header.add_tensors() =
-        MakeTensor(registry.tensors()[i].name, Tensor::FLOAT32, registry.tensors()[i].shape, bytes.back());
+    const TensorSpec& tensor = registry.tensors()[i];
+    const Precision precision = contents.precision.Of(tensor.storage);
+    if (precision == Precision::kInt8 && Columns(tensor.shape) > kMaxInt8Columns) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("tensor '", tensor.name, "' has more than ", kMaxInt8Columns, " columns: store it as bfloat16"));
+    }
+    if (precision == Precision::kFloat32) {
+      bytes.push_back(AsBytes(contents.tensors[i]));
+    } else {
+      rounded[i] = Stored(precision, contents.tensors[i], Columns(tensor.shape));
+      bytes.push_back(rounded[i]);
+    }
+    *header.add_tensors() = MakeTensor(tensor.name, DataTypeOf(precision), tensor.shape, bytes.back());
   }
 
   const std::string serialized = PlaceTensors(header);
@@ -177,19 +229,14 @@ absl::Status ModelFile::ParseHeader() {
   return absl::OkStatus();
 }
 
-absl::StatusOr<const std::byte*> ModelFile::FindTensor(const std::string& name, Tensor::DataType type,
-                                                       const std::vector<size_t>& shape) const {
+absl::StatusOr<const Tensor*> ModelFile::FindTensor(const std::string& name, const std::vector<size_t>& shape) const {
   for (const Tensor& tensor : header_.tensors()) {
     if (tensor.name() != name) continue;
-    uint64_t bytes = ElementBytes(type);
-    for (const size_t extent : shape) bytes *= extent;
-    const bool fits = tensor.data_type() == type && tensor.bytes() == bytes &&
-                      std::equal(shape.begin(), shape.end(), tensor.shape().begin(), tensor.shape().end());
-    if (!fits) {
+    if (!std::equal(shape.begin(), shape.end(), tensor.shape().begin(), tensor.shape().end())) {
       return absl::DataLossError(absl::StrCat("tensor '", name, "' is [", absl::StrJoin(tensor.shape(), ", "),
                                               "], the config asks for [", absl::StrJoin(shape, ", "), "]"));
     }
-    return bytes_.data() + tensor.offset();
+    return &tensor;
   }
   return absl::DataLossError(absl::StrCat("tensor '", name, "' is not there"));
 }
@@ -219,10 +266,11 @@ absl::Status ModelFile::BindVocabularies() {
     const auto stored = std::find_if(header_.tensors().begin(), header_.tensors().end(),
                                      [&](const Tensor& tensor) { return tensor.name() == name; });
     const size_t bytes = stored == header_.tensors().end() ? 0 : stored->bytes();
-    HILOMOE_ASSIGN_OR_RETURN(const std::byte* data, FindTensor(name, Tensor::UINT8, {bytes}));
-    if (bytes % sizeof(VocabularyBucket) != 0) {
+    HILOMOE_ASSIGN_OR_RETURN(const Tensor* tensor, FindTensor(name, {bytes}));
+    if (tensor->data_type() != Tensor::UINT8 || bytes % sizeof(VocabularyBucket) != 0) {
       return absl::DataLossError(absl::StrCat("tensor '", name, "' is no array of buckets"));
     }
+    const std::byte* data = bytes_.data() + tensor->offset();
     const auto buckets =
         absl::MakeConstSpan(reinterpret_cast<const VocabularyBucket*>(data), bytes / sizeof(VocabularyBucket));
     HILOMOE_ASSIGN_OR_RETURN(const Vocabulary vocabulary,
@@ -234,12 +282,36 @@ absl::Status ModelFile::BindVocabularies() {
 
 absl::Status ModelFile::BindTensors() {
   const TensorRegistry registry = TensorRegistry::ForServing(spec_, table_rows_);
-  std::vector<const float*> data;
-  for (const TensorSpec& tensor : registry.tensors()) {
-    HILOMOE_ASSIGN_OR_RETURN(const std::byte* bytes, FindTensor(tensor.name, Tensor::FLOAT32, tensor.shape));
-    data.push_back(reinterpret_cast<const float*>(bytes));
+  std::vector<const float*> numbers;
+  std::vector<const StoredMatrix*> matrices;
+  stored_.reserve(registry.tensors().size());
+  for (const TensorSpec& spec : registry.tensors()) {
+    HILOMOE_ASSIGN_OR_RETURN(const Tensor* tensor, FindTensor(spec.name, spec.shape));
+    const auto* type = std::find(std::begin(kDataTypes), std::end(kDataTypes), tensor->data_type());
+    const bool fixed = spec.storage == StorageGroup::kFloat32;
+    const auto precision = static_cast<Precision>(type - std::begin(kDataTypes));
+    if (type == std::end(kDataTypes) || (fixed && precision != Precision::kFloat32)) {
+      return absl::DataLossError(
+          absl::StrCat("tensor '", spec.name, "' cannot have data type ", Tensor::DataType_Name(tensor->data_type())));
+    }
+    if (precision == Precision::kInt8 && Columns(spec.shape) > kMaxInt8Columns) {
+      return absl::DataLossError(absl::StrCat("tensor '", spec.name, "' has too many columns for int8"));
+    }
+    const StoredMatrix& matrix = stored_.emplace_back(
+        StoredMatrix{precision, bytes_.data() + tensor->offset(), Rows(spec.shape), Columns(spec.shape)});
+    if (tensor->bytes() != matrix.rows * StoredRowBytes(precision, matrix.columns)) {
+      return absl::DataLossError(absl::StrCat("tensor '", spec.name, "' has ", tensor->bytes(), " bytes"));
+    }
+    for (size_t r = 0; r < matrix.rows && precision == Precision::kInt8; ++r) {
+      if (!(matrix.Scale(r) >= 0 && std::isfinite(matrix.Scale(r)))) {
+        return absl::DataLossError(absl::StrCat("tensor '", spec.name, "', row ", r, ": the scale is no number"));
+      }
+    }
+    matrices.push_back(&matrix);
+    numbers.push_back(fixed ? reinterpret_cast<const float*>(matrix.data) : nullptr);
   }
-  tensors_ = registry.BindServing(spec_, data);
+  tensors_ = registry.BindServing(spec_, numbers);
+  matrices_ = registry.BindServing(spec_, matrices);
   return absl::OkStatus();
 }
 

@@ -11,6 +11,7 @@
 #include "hilomoe/v1/model_file.pb.h"
 #include "model/file_io.h"
 #include "model/model_spec.h"
+#include "model/stored_matrix.h"
 #include "model/tensor_registry.h"
 #include "model/vocabulary.h"
 
@@ -30,7 +31,10 @@ class ModelFile {
 
   const v1::ModelFileHeader& header() const { return header_; }
   const ModelSpec& spec() const { return spec_; }
+  // Those of StorageGroup::kFloat32; null for all others.
   const ServingTensors<const float>& tensors() const { return tensors_; }
+  // All that have at most two dimensions, as they are stored.
+  const ServingTensors<const StoredMatrix>& matrices() const { return matrices_; }
   // Per table of the spec; those of QUANTILE numbers are never asked.
   const std::vector<Vocabulary>& vocabularies() const { return vocabularies_; }
   const std::vector<uint32_t>& table_rows() const { return table_rows_; }
@@ -41,24 +45,39 @@ class ModelFile {
   absl::Status ParseHeader();
   absl::Status BindVocabularies();
   absl::Status BindTensors();
-  absl::StatusOr<const std::byte*> FindTensor(const std::string& name, v1::ModelFileHeader::Tensor::DataType type,
-                                              const std::vector<size_t>& shape) const;
+  absl::StatusOr<const v1::ModelFileHeader::Tensor*> FindTensor(const std::string& name,
+                                                                const std::vector<size_t>& shape) const;
 
   FileBytes bytes_;
   v1::ModelFileHeader header_;
   ModelSpec spec_;
+  std::vector<StoredMatrix> stored_;  // per tensor of the registry
   ServingTensors<const float> tensors_;
+  ServingTensors<const StoredMatrix> matrices_;
   std::vector<Vocabulary> vocabularies_;
   std::vector<uint32_t> table_rows_;
 };
 
+// What tensors are stored in, and products of them take place in.
+struct StoragePrecision {
+  Precision embeddings = Precision::kFloat32;
+  Precision dense = Precision::kFloat32;
+  Precision experts = Precision::kFloat32;
+
+  Precision Of(StorageGroup group) const;
+};
+
+bool IsFloat32(const StoragePrecision& precision);  // all of it
+
 // What a model file is written from. `header`: config, provenance, utilisation, golden rows; the rest is filled in.
-// `tensors`: one per tensor of TensorRegistry::ForServing, in its order. `vocabularies`: per table; empty ones for
+// `tensors`: one per tensor of TensorRegistry::ForServing, in its order; rounded to the precision of its storage group
+// while they are written. `vocabularies`: per table; empty ones for
 // tables without a vocabulary.
 struct ModelFileContents {
   v1::ModelFileHeader header;
   std::vector<uint32_t> table_rows;
   std::vector<absl::Span<const float>> tensors;
+  StoragePrecision precision;
   std::vector<VocabularyIds> vocabularies;
 };
 

@@ -22,6 +22,7 @@
 #include "model/encoded_batch.h"
 #include "model/model_spec.h"
 #include "model/rounding.h"
+#include "model/stored_matrix.h"
 #include "model/tensor_registry.h"
 
 namespace hilomoe {
@@ -58,11 +59,33 @@ T ReferenceSigmoid(const T& x) {
   return T(1.0) / (T(1.0) + exp(-x));
 }
 
+// What the inputs of a block's products are rounded to where they are evaluated in fewer bits than float32: x before
+// the stacked weight (its first `split` columns and the others each for themselves) and the gated a * s before U.
+struct ProductRounding {
+  Precision dense = Precision::kFloat32;
+  Precision experts = Precision::kFloat32;
+  size_t split = 0;
+};
+
+// Adds the variance of rounding x [n] to `precision`; nothing for scalars that carry none. bfloat16: uniform within
+// 2^-8 |x|; int8: within half a step of max |x| / 127.
+template <typename T>
+void AddRoundingError(Precision, T*, size_t) {}
+inline void AddRoundingError(Precision precision, Rounded* x, size_t n) {
+  double largest = 0;
+  for (size_t i = 0; i < n; ++i) largest = std::max(largest, std::fabs(x[i].value));
+  for (size_t i = 0; i < n && precision != Precision::kFloat32; ++i) {
+    const double most = precision == Precision::kBfloat16 ? 0x1p-8 * x[i].value : largest / 254;
+    x[i].variance += most * most / 3;
+  }
+}
+
 struct ReferenceOptions {
   bool experts = true;            // off: every block is its base alone
   bool batch_statistics = false;  // batch norm in training mode
   // What the output of (block, row, column) is multiplied by after the activation; null = 1.
   std::function<double(size_t block, size_t row, size_t column)> dropout = nullptr;
+  ProductRounding rounding = {};  // of every block; the split is the model's own
 };
 
 template <typename T>
@@ -213,21 +236,24 @@ double ReferenceScores(const std::vector<T>& z, size_t top_k, T* s) {
 
 // y = x W0^T + b + sum_l ((x V_l^T) * s_l) U_l for one row x [D]; z, s [L*K].
 template <typename T>
-double ReferenceBlock(const BlockSpec& block, const BlockTensors<const T>& tensors, bool experts, const T* x, T* y,
-                      T* z, T* s) {
+double ReferenceBlock(const BlockSpec& block, const BlockTensors<const T>& tensors, bool experts, const T* exact_x,
+                      T* y, T* z, T* s, const ProductRounding& rounding = {}) {
   using std::sqrt;
   const size_t D = block.input, O = block.width, L = experts ? block.layers : 0, K = block.experts;
+  std::vector<T> x(exact_x, exact_x + D);
+  AddRoundingError(rounding.dense, x.data(), rounding.split);
+  AddRoundingError(rounding.dense, x.data() + rounding.split, D - rounding.split);
   for (size_t o = 0; o < O; ++o) {
     y[o] = tensors.base_bias[o];
     for (size_t d = 0; d < D; ++d) y[o] += tensors.base_weight[o * D + d] * x[d];
   }
   if (L == 0) return std::numeric_limits<double>::infinity();
-  std::vector<T> q(x, x + D);
+  std::vector<T> q = x;
   if (block.projected_query) q = ReferenceProduct(tensors.query, D, q);
   T scale = tensors.alpha[0];
   if (block.unit_query) {
     T squared(0.0);
-    for (size_t d = 0; d < D; ++d) squared += x[d] * x[d];
+    for (size_t d = 0; d < D; ++d) squared += exact_x[d] * exact_x[d];
     const T norm = RealPart(squared) > kMinQueryNorm * kMinQueryNorm ? sqrt(squared) : T(kMinQueryNorm);
     scale = scale / norm;
   }
@@ -249,7 +275,11 @@ double ReferenceBlock(const BlockSpec& block, const BlockTensors<const T>& tenso
       if (RealPart(scores[i]) == 0) continue;
       T a(0.0);
       for (size_t d = 0; d < D; ++d) a += x[d] * V[i * D + d];
-      const T gated = a * scores[i];
+      T gated = a * scores[i];
+      // The kept experts of top-k routing are added in float32.
+      if (block.top_k == 0 && rounding.experts != Precision::kFloat32) {
+        AddRoundingError(Precision::kBfloat16, &gated, 1);
+      }
       for (size_t o = 0; o < O; ++o) y[o] += gated * U[i * O + o];
       for (size_t d = 0; d < D && block.hierarchical; ++d) q[d] += scores[i] * V[i * D + d];
     }
@@ -335,9 +365,12 @@ ReferenceOutput<T> ReferenceForward(const ModelSpec& spec, const ModelTensors<co
     }
     const size_t stack = options.experts ? block.stack() : 0;
     std::vector<T> y(B * block.width), z(B * stack), s(B * stack);
+    ProductRounding rounding = options.rounding;
+    rounding.split = spec.is_first(b) ? spec.context_width() : 0;
+    if (StackedStorage(block) == StorageGroup::kFloat32) rounding.dense = Precision::kFloat32;
     for (size_t r = 0; r < B; ++r) {
       const double gap = ReferenceBlock(block, tensors.blocks[b], options.experts, &x[r * D], &y[r * block.width],
-                                        z.data() + r * stack, s.data() + r * stack);
+                                        z.data() + r * stack, s.data() + r * stack, rounding);
       out.tie_gap[r] = std::min(out.tie_gap[r], gap);
     }
     ReferenceAfterBlock(block, tensors.blocks[b], options, b, B, y);

@@ -14,8 +14,12 @@ std::string LinearName(const FeatureSpec& feature) { return absl::StrCat("linear
 
 std::string TableName(const TableSpec& table) { return absl::StrCat("embedding.", table.feature, ".weight"); }
 
-void TensorRegistry::Add(std::string name, std::vector<size_t> shape, TensorGroup group) {
-  TensorSpec tensor{std::move(name), std::move(shape), group, size_, 1};
+StorageGroup StackedStorage(const BlockSpec& block) {
+  return block.projected_query ? StorageGroup::kFloat32 : StorageGroup::kDense;
+}
+
+void TensorRegistry::Add(std::string name, std::vector<size_t> shape, TensorGroup group, StorageGroup storage) {
+  TensorSpec tensor{std::move(name), std::move(shape), group, storage, size_, 1};
   for (const size_t extent : tensor.shape) tensor.size *= extent;
   size_ += tensor.size;
   tensors_.push_back(std::move(tensor));
@@ -23,7 +27,8 @@ void TensorRegistry::Add(std::string name, std::vector<size_t> shape, TensorGrou
 
 void TensorRegistry::AddFeatures(const ModelSpec& spec, absl::Span<const uint32_t> table_rows) {
   for (size_t i = 0; i < spec.tables().size(); ++i) {
-    Add(TableName(spec.tables()[i]), {table_rows[i], spec.tables()[i].width}, TensorGroup::kEmbedding);
+    Add(TableName(spec.tables()[i]), {table_rows[i], spec.tables()[i].width}, TensorGroup::kEmbedding,
+        StorageGroup::kEmbeddings);
   }
   for (size_t f = 0; f < spec.features().size(); ++f) {
     const FeatureSpec& feature = spec.features()[f];
@@ -111,10 +116,11 @@ TensorRegistry TensorRegistry::ForServing(const ModelSpec& spec, absl::Span<cons
     const BlockSpec& block = spec.blocks()[i];
     const size_t stack = block.stack();
     const std::string prefix = spec.BlockName(i) + ".";
-    registry.Add(prefix + "stacked.weight", {block.stacked_rows(), block.input}, TensorGroup::kDerived);
+    registry.Add(prefix + "stacked.weight", {block.stacked_rows(), block.input}, TensorGroup::kDerived,
+                 StackedStorage(block));
     registry.Add(prefix + "bias", {block.width}, TensorGroup::kDerived);
     if (stack > 0) {
-      registry.Add(prefix + "experts.U", {stack, block.width}, TensorGroup::kDerived);
+      registry.Add(prefix + "experts.U", {stack, block.width}, TensorGroup::kDerived, StorageGroup::kExperts);
       registry.Add(prefix + "router.gram", {stack, stack}, TensorGroup::kDerived);
       registry.Add(prefix + "router.alpha", {1}, TensorGroup::kRouter);
       registry.Add(prefix + "router.tau", {block.layers}, TensorGroup::kRouter);

@@ -23,11 +23,24 @@ enum class TensorGroup {
   kDerived,    // serving only: computed by the converter
 };
 
+// Tensors whose precision in a model file is chosen together; all others are float32.
+enum class StorageGroup {
+  kFloat32,
+  kEmbeddings,  // tables
+  kDense,       // stacked weights of blocks
+  kExperts,     // U
+};
+
+// Of a block's stacked weight. The projections V Wq of a LINEAR query are rounded apart from V and Wq, which the bounds
+// of golden rows cannot follow: such a block stays float32.
+StorageGroup StackedStorage(const BlockSpec& block);
+
 // A float32 tensor; `offset` counts floats in the arena that holds them all.
 struct TensorSpec {
   std::string name;
   std::vector<size_t> shape;
   TensorGroup group;
+  StorageGroup storage = StorageGroup::kFloat32;
   size_t offset = 0;
   size_t size = 0;
 };
@@ -133,7 +146,8 @@ class TensorRegistry {
   ServingTensors<T> BindServing(const ModelSpec& spec, const std::vector<T*>& data) const;
 
  private:
-  void Add(std::string name, std::vector<size_t> shape, TensorGroup group);
+  void Add(std::string name, std::vector<size_t> shape, TensorGroup group,
+           StorageGroup storage = StorageGroup::kFloat32);
   void AddFeatures(const ModelSpec& spec, absl::Span<const uint32_t> table_rows);
   void AddHead(const ModelSpec& spec);
 

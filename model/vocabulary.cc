@@ -18,8 +18,8 @@ constexpr double kMaxLoad = 0.7;
 // Any constant: a hashed table has no keys that could collide, so it is never re-seeded.
 constexpr uint64_t kHashedSeed = 0x48696C6F4D6F4521;
 
-uint64_t Hash(int64_t id, uint64_t seed) { return XXH3_64bits_withSeed(&id, sizeof(id), seed); }
-uint64_t Hash(std::string_view id, uint64_t seed) { return XXH3_64bits_withSeed(id.data(), id.size(), seed); }
+uint64_t HashId(int64_t id, uint64_t seed) { return XXH3_64bits_withSeed(&id, sizeof(id), seed); }
+uint64_t HashId(std::string_view id, uint64_t seed) { return XXH3_64bits_withSeed(id.data(), id.size(), seed); }
 
 // hash * n / 2^64: even over [0, n) without a division.
 uint64_t Scale(uint64_t hash, uint64_t n) {
@@ -58,7 +58,7 @@ bool TryBuild(const std::vector<Id>& ids, size_t buckets, uint64_t seed, Vocabul
   table.seed = seed;
   table.max_probes = 1;
   for (size_t i = 0; i < ids.size(); ++i) {
-    const uint64_t hash = Hash(ids[i], seed);
+    const uint64_t hash = HashId(ids[i], seed);
     uint64_t key = hash;
     if constexpr (std::is_same_v<Id, int64_t>) key = static_cast<uint64_t>(ids[i]);
     if (!Insert({key, hash}, static_cast<uint32_t>(i) + kReservedRows, table)) return false;
@@ -135,14 +135,19 @@ uint32_t Vocabulary::Look(uint64_t key, uint64_t hash) const {
   return kOutOfVocabularyRow;
 }
 
-uint32_t Vocabulary::Find(int64_t id) const {
-  const uint64_t hash = Hash(id, seed_);
+uint64_t Vocabulary::Hash(int64_t id) const { return HashId(id, seed_); }
+uint64_t Vocabulary::Hash(std::string_view id) const { return HashId(id, seed_); }
+
+void Vocabulary::Prefetch(uint64_t hash) const {
+  if (hash_buckets_ == 0) __builtin_prefetch(&buckets_[Scale(hash, buckets_.size())]);
+}
+
+uint32_t Vocabulary::Find(int64_t id, uint64_t hash) const {
   if (hash_buckets_ > 0) return kReservedRows + static_cast<uint32_t>(Scale(hash, hash_buckets_));
   return Look(static_cast<uint64_t>(id), hash);
 }
 
-uint32_t Vocabulary::Find(std::string_view id) const {
-  const uint64_t hash = Hash(id, seed_);
+uint32_t Vocabulary::Find(std::string_view, uint64_t hash) const {
   if (hash_buckets_ > 0) return kReservedRows + static_cast<uint32_t>(Scale(hash, hash_buckets_));
   return Look(hash, hash);
 }

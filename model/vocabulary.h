@@ -40,9 +40,16 @@ class Vocabulary {
   // A table without one: the id's hash selects one of `hash_buckets` rows.
   static Vocabulary Hashed(uint32_t hash_buckets);
 
-  // The id's row; kOutOfVocabularyRow when it has none.
-  uint32_t Find(int64_t id) const;
-  uint32_t Find(std::string_view id) const;
+  // The id's row; kOutOfVocabularyRow when it has none. `hash` is Hash(id).
+  uint32_t Find(int64_t id, uint64_t hash) const;
+  uint32_t Find(std::string_view id, uint64_t hash) const;
+  uint32_t Find(int64_t id) const { return Find(id, Hash(id)); }
+  uint32_t Find(std::string_view id) const { return Find(id, Hash(id)); }
+
+  // Many ids are found faster when each was hashed, and its bucket fetched, some ids before it is looked for.
+  uint64_t Hash(int64_t id) const;
+  uint64_t Hash(std::string_view id) const;
+  void Prefetch(uint64_t hash) const;
 
  private:
   uint32_t Look(uint64_t key, uint64_t hash) const;

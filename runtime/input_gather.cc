@@ -25,22 +25,59 @@ void InputGather::Feature(const EncodedBatch& batch, size_t f, size_t begin, int
     Ids(batch, f, begin, static_cast<size_t>(rows), out, ldx);
     return;
   }
-  const float* table = tensors_.tables[feature.table];
+  const StoredMatrix& table = *matrices_.tables[feature.table];
   for (int r = 0; r < rows; ++r, out += ldx) {
     std::memset(out, 0, d * sizeof(float));
     const uint32_t first = encoded.offsets[begin + r], last = encoded.offsets[begin + r + 1];
-    for (uint32_t i = first; i < last; ++i) kernels_.add(static_cast<int>(d), table + encoded.rows[i] * d, out);
+    for (uint32_t i = first; i < last; ++i) AddRow(table, encoded.rows[i], out);
     if (last == first) continue;
     const float scale = 1 / static_cast<float>(last - first);
     for (size_t i = 0; i < d; ++i) out[i] *= scale;
   }
 }
 
+void InputGather::AddRow(const StoredMatrix& table, size_t row, float* out) const {
+  if (table.precision == Precision::kFloat32) {
+    kernels_.add(static_cast<int>(table.columns), reinterpret_cast<const float*>(table.row(row)), out);
+    return;
+  }
+  constexpr size_t kAtOnce = 64;
+  float values[kAtOnce];
+  for (size_t d = 0; d < table.columns; d += kAtOnce) {
+    const size_t count = std::min(kAtOnce, table.columns - d);
+    table.ReadPart(row, d, count, values);
+    kernels_.add(static_cast<int>(count), values, out + d);
+  }
+}
+
 void InputGather::Ids(const EncodedBatch& batch, size_t f, size_t begin, size_t count, float* out, size_t ld) const {
-  const size_t d = spec_.features()[f].width;
-  const float* table = tensors_.tables[spec_.features()[f].table];
+  const StoredMatrix& table = *matrices_.tables[spec_.features()[f].table];
   const uint32_t* rows = batch.features[f].rows.data() + begin;
-  for (size_t i = 0; i < count; ++i, out += ld) std::memcpy(out, table + rows[i] * d, d * sizeof(float));
+  for (size_t i = 0; i < count; ++i, out += ld) table.ReadRow(rows[i], out);
+}
+
+void InputGather::Prefetch(const EncodedBatch& batch, bool context, size_t begin, int rows) const {
+  constexpr size_t kLine = 64;
+  // More would push out of L2 what it is read beside.
+  constexpr size_t kMostLines = size_t{256 << 10} / kLine;
+  size_t lines = 0;
+  if (rows == 0) return;
+  for (size_t f = 0; f < spec_.features().size(); ++f) {
+    const FeatureSpec& feature = spec_.features()[f];
+    const EncodedFeature& encoded = batch.features[f];
+    if (feature.is_context() != context || feature.is_number() || feature.is_unpooled()) continue;
+    const StoredMatrix& table = *matrices_.tables[feature.table];
+    const size_t row_bytes = StoredRowBytes(table.precision, table.columns);
+    const size_t first = feature.is_pooled() ? encoded.offsets[begin] : begin;
+    const size_t end = begin + static_cast<size_t>(rows);
+    const size_t last = feature.is_pooled() ? encoded.offsets[end] : end;
+    for (size_t i = first; i < last && lines < kMostLines; ++i) {
+      const std::byte* row = table.row(encoded.rows[i]);
+      const size_t into_line = reinterpret_cast<uintptr_t>(row) % kLine;
+      for (size_t byte = 0; byte < into_line + row_bytes; byte += kLine, ++lines)
+        __builtin_prefetch(row + byte - into_line);
+    }
+  }
 }
 
 void InputGather::Features(const EncodedBatch& batch, bool context, size_t begin, int rows, float* x) const {

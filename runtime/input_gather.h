@@ -6,6 +6,7 @@
 
 #include "model/encoded_batch.h"
 #include "model/model_spec.h"
+#include "model/stored_matrix.h"
 #include "model/tensor_registry.h"
 #include "runtime/kernels/kernels.h"
 
@@ -14,9 +15,13 @@ namespace hilomoe {
 // What it is made from must outlive it. Const: any thread.
 class InputGather {
  public:
-  InputGather(const ModelSpec& spec, const FeatureTensors<const float>& tensors, const kernels::Kernels& kernels)
-      : spec_(spec), tensors_(tensors), kernels_(kernels) {}
+  InputGather(const ModelSpec& spec, const FeatureTensors<const float>& tensors,
+              const FeatureTensors<const StoredMatrix>& matrices, const kernels::Kernels& kernels)
+      : spec_(spec), tensors_(tensors), matrices_(matrices), kernels_(kernels) {}
 
+  // Fetches the table rows that Features will read, so that their misses overlap with one another and with whatever is
+  // done meanwhile.
+  void Prefetch(const EncodedBatch& batch, bool context, size_t begin, int rows) const;
   // Writes the columns of all features of one scope, rows [begin, begin + rows) of that scope, to x [rows, D].
   void Features(const EncodedBatch& batch, bool context, size_t begin, int rows, float* x) const;
   // Adds the linear term of the features of one scope to out [rows].
@@ -26,9 +31,11 @@ class InputGather {
 
  private:
   void Feature(const EncodedBatch& batch, size_t f, size_t begin, int rows, float* x) const;
+  void AddRow(const StoredMatrix& table, size_t row, float* out) const;
 
   const ModelSpec& spec_;
   const FeatureTensors<const float>& tensors_;
+  const FeatureTensors<const StoredMatrix>& matrices_;  // the tables
   const kernels::Kernels& kernels_;
 };
 

@@ -4,14 +4,15 @@
 #include <chrono>
 #include <cmath>
 #include <cstring>
+#include <new>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "model/status_macros.h"
 #include "runtime/column_view.h"
-#include "runtime/dense_product.h"
 #include "runtime/input_gather.h"
+#include "runtime/packed_product.h"
 #include "runtime/served_attention.h"
 #include "runtime/served_block.h"
 
@@ -31,9 +32,11 @@ struct Predictor::State {
       : file(std::move(model)),
         encoder(file.spec(), file.vocabularies(), file.tensors().features),
         kernels(chosen),
-        gather(file.spec(), file.tensors().features, kernels) {}
+        gather(file.spec(), file.tensors().features, file.matrices().features, kernels) {
+    Plan();
+  }
 
-  absl::Status Plan();
+  void Plan();
   // The network reads whole rows of x in a candidate's place, not only through products that split.
   bool NeedsWholeRows() const { return file.spec().blocks().empty() || file.spec().cross_layers() > 0; }
 
@@ -45,19 +48,17 @@ struct Predictor::State {
   std::vector<std::unique_ptr<ServedBlock>> blocks;
 };
 
-absl::Status Predictor::State::Plan() {
+void Predictor::State::Plan() {
   const ModelSpec& spec = file.spec();
   for (size_t i = 0; i < spec.attention().size(); ++i) {
-    HILOMOE_ASSIGN_OR_RETURN(attention.emplace_back(), ServedAttention::Create(spec, i, file.tensors().attention[i]));
+    attention.push_back(std::make_unique<ServedAttention>(spec, i, file.matrices().attention[i]));
   }
   for (size_t i = 0; i < spec.blocks().size(); ++i) {
     const bool whole = spec.is_first(i) || i > spec.deep_blocks();  // reads x, or what a cross layer made of it
-    const size_t split = spec.is_first(i) ? spec.context_width() : 0;
-    HILOMOE_ASSIGN_OR_RETURN(blocks.emplace_back(),
-                             ServedBlock::Create(spec.blocks()[i], file.tensors().blocks[i], split,
-                                                 whole ? spec.input_width() : blocks[i - 1]->output_ld()));
+    blocks.push_back(std::make_unique<ServedBlock>(
+        spec.blocks()[i], file.tensors().blocks[i], file.matrices().blocks[i],
+        spec.is_first(i) ? spec.context_width() : 0, whole ? spec.input_width() : blocks[i - 1]->output_ld()));
   }
-  return absl::OkStatus();
 }
 
 // All of it is sized for kTileRows rows.
@@ -82,13 +83,12 @@ Workspace::Buffers::Buffers(const Predictor::State& state) {
   linear.resize(kTileRows);
   logits.resize(kTileRows);
   size_t bytes = 0;
-  for (const auto& served : state.attention) bytes = std::max(bytes, served->scratchpad_bytes());
   for (const auto& served : state.blocks) bytes = std::max(bytes, served->scratchpad_bytes());
   scratchpad.resize(bytes);
-  attention.reserve(state.attention.size());  // executors hold pointers into the runners' own buffers
+  attention.reserve(state.attention.size());
   blocks.reserve(state.blocks.size());
   for (const auto& served : state.attention) {
-    attention.emplace_back(*served, state.gather, state.kernels, x.data(), scratchpad.data());
+    attention.emplace_back(*served, state.gather, state.kernels, x.data());
   }
   cross.assign(spec.cross_layers(), std::vector<float>(kTileRows * D));
   for (size_t i = 0; i < state.blocks.size(); ++i) {
@@ -106,8 +106,12 @@ Predictor::Predictor(std::unique_ptr<State> state) : state_(std::move(state)) {}
 Predictor::~Predictor() = default;
 
 absl::StatusOr<std::unique_ptr<Predictor>> Predictor::Create(ModelFile file, const PredictorOptions& options) {
-  auto state = std::make_unique<State>(std::move(file), kernels::SelectKernels(options.instruction_set));
-  HILOMOE_RETURN_IF_ERROR(state->Plan());
+  std::unique_ptr<State> state;
+  try {
+    state = std::make_unique<State>(std::move(file), kernels::SelectKernels(options.instruction_set));
+  } catch (const std::bad_alloc&) {
+    return absl::ResourceExhaustedError("no memory to pack the model's weights");
+  }
   return std::unique_ptr<Predictor>(new Predictor(std::move(state)));
 }
 
@@ -118,6 +122,7 @@ const kernels::Kernels& Predictor::kernels() const { return state_->kernels; }
 void Predictor::EvaluateContext(const EncodedBatch& batch, size_t begin, int rows, Workspace::Buffers* buffers) const {
   const State& state = *state_;
   Workspace::Buffers& b = *buffers;
+  state.gather.Prefetch(batch, true, begin, rows);
   state.gather.Features(batch, true, begin, rows, b.context_x.data());
   std::fill_n(b.linear.begin(), rows, 0.0F);
   state.gather.AddLinear(batch, true, begin, rows, b.linear.data());
@@ -135,6 +140,9 @@ void Predictor::EvaluateTile(const EncodedBatch& batch, size_t begin, int rows, 
   Workspace::Buffers& b = *buffers;
   const size_t D = spec.input_width();
   state.gather.Features(batch, false, begin, rows, b.x.data());
+  // The next tile's, while this one is evaluated.
+  const size_t next = begin + static_cast<size_t>(rows);
+  state.gather.Prefetch(batch, false, next, static_cast<int>(std::min<size_t>(kTileRows, batch.candidate_rows - next)));
   for (ServedAttention::Runner& attention : b.attention) attention.Run(batch, begin, rows);
   for (int r = 0; r < rows && state.NeedsWholeRows(); ++r) {
     std::memcpy(&b.x[static_cast<size_t>(r) * D], &b.context_x[static_cast<size_t>(r * context_step) * D],
@@ -170,12 +178,16 @@ void Predictor::EvaluateTile(const EncodedBatch& batch, size_t begin, int rows, 
 void Predictor::Evaluate(const EncodedBatch& batch, Workspace* workspace, absl::Span<float> logits) const {
   Workspace::Buffers& b = *workspace->buffers_;
   const bool shared = batch.context_rows == 1;
+  const auto tile_rows = [&](size_t begin) {
+    return static_cast<int>(std::min<size_t>(kTileRows, batch.candidate_rows - begin));
+  };
+  state_->gather.Prefetch(batch, false, 0, tile_rows(0));  // while the context is evaluated
   if (shared) {
     EvaluateContext(batch, 0, 1, &b);
     for (ServedAttention::Runner& attention : b.attention) attention.PrepareContext(batch);
   }
   for (size_t begin = 0; begin < batch.candidate_rows; begin += kTileRows) {
-    const int rows = static_cast<int>(std::min<size_t>(kTileRows, batch.candidate_rows - begin));
+    const int rows = tile_rows(begin);
     if (!shared) EvaluateContext(batch, begin, rows, &b);
     EvaluateTile(batch, begin, rows, shared ? 0 : 1, &b, logits.data() + begin);
   }

@@ -16,7 +16,7 @@
 namespace hilomoe {
 
 struct PredictorOptions {
-  kernels::InstructionSet instruction_set = kernels::InstructionSet::kAvx512;  // at most this one
+  kernels::InstructionSet instruction_set = kernels::InstructionSet::kAvx512Bf16;  // at most this one
 };
 
 // Wall time of the two steps of a call.
@@ -47,7 +47,7 @@ class Workspace {
 // Workspace of its own. The same request gives the same bits on the same machine, whatever the thread or the load.
 class Predictor {
  public:
-  // Prepares packed weights and every oneDNN primitive (tens of ms each).
+  // Packs the weights.
   static absl::StatusOr<std::unique_ptr<Predictor>> Create(ModelFile file, const PredictorOptions& options = {});
   ~Predictor();
 

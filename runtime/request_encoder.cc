@@ -149,6 +149,57 @@ absl::Status RequestEncoder::CheckType(const ColumnView& column, const FeatureSp
   return absl::OkStatus();
 }
 
+namespace {
+
+// The ids of a column in turn. Each is hashed, and its bucket fetched, kAhead ids before its turn: that many misses of
+// the caches are under way at once, about as many as a core can have.
+class HashedIds {
+ public:
+  struct Id {
+    std::string_view text;  // of STRING ids
+    uint64_t hash;
+  };
+
+  HashedIds(const ColumnView& column, const Vocabulary& vocabulary, bool int64s)
+      : column_(column),
+        vocabulary_(vocabulary),
+        int64s_(int64s),
+        size_(int64s ? column.ids.size() : column.string_bytes.size()) {
+    while (hashed_ < std::min(kAhead, size_)) HashOne();
+  }
+
+  Id Next() {
+    const Id id = ring_[next_++ % kAhead];
+    if (hashed_ < size_) HashOne();
+    return id;
+  }
+
+ private:
+  static constexpr size_t kAhead = 16;
+
+  void HashOne() {
+    Id& id = ring_[hashed_ % kAhead];
+    if (int64s_) {
+      id.hash = vocabulary_.Hash(column_.ids[hashed_]);
+    } else {
+      id.text = column_.strings.substr(next_byte_, column_.string_bytes[hashed_]);
+      next_byte_ += id.text.size();
+      id.hash = vocabulary_.Hash(id.text);
+    }
+    vocabulary_.Prefetch(id.hash);
+    ++hashed_;
+  }
+
+  const ColumnView& column_;
+  const Vocabulary& vocabulary_;
+  const bool int64s_;
+  const size_t size_;
+  size_t hashed_ = 0, next_ = 0, next_byte_ = 0;
+  Id ring_[kAhead];
+};
+
+}  // namespace
+
 void RequestEncoder::EncodeIds(const ColumnView& column, int f, size_t rows, EncodedFeature* out,
                                EncodeCounts* counts) const {
   const FeatureSpec& feature = spec_.features()[f];
@@ -158,23 +209,21 @@ void RequestEncoder::EncodeIds(const ColumnView& column, int f, size_t rows, Enc
   const bool keep_last = feature.kind == v1::Feature::SEQUENCE;
   if (pooled) out->offsets.push_back(0);
   uint64_t values = 0, unknown = 0, missing = 0;
-  size_t next = 0;         // value
-  size_t next_string = 0;  // its first byte
+  size_t next = 0;  // value
+  HashedIds ids(column, vocabulary, int64s);
   for (size_t r = 0; r < rows; ++r) {
     const size_t length = column.row_lengths.empty() ? 1 : column.row_lengths[r];
     const size_t kept = std::min(length, feature.max_length);
     const size_t skipped = keep_last ? length - kept : 0;
     size_t present = 0;
     for (size_t i = 0; i < length; ++i, ++next) {
-      std::string_view text;
-      if (!int64s) {
-        text = column.strings.substr(next_string, column.string_bytes[next]);
-        next_string += text.size();
-      }
+      const auto [text, hash] = ids.Next();
       if (i < skipped || i >= skipped + kept) continue;
       const bool no_id = !int64s && text.empty();  // the empty string is none
       if (no_id && !feature.aligned) continue;
-      const uint32_t row = no_id ? kMissingRow : int64s ? vocabulary.Find(column.ids[next]) : vocabulary.Find(text);
+      const uint32_t row = no_id    ? kMissingRow
+                           : int64s ? vocabulary.Find(column.ids[next], hash)
+                                    : vocabulary.Find(text, hash);
       unknown += row == kOutOfVocabularyRow;
       out->rows.push_back(row);
       ++present;

@@ -1,33 +1,20 @@
 #include "runtime/served_attention.h"
 
-#include <algorithm>
-
-#include "model/status_macros.h"
-
 namespace hilomoe {
 
-absl::StatusOr<std::unique_ptr<ServedAttention>> ServedAttention::Create(
-    const ModelSpec& spec, size_t index, const ServingAttentionTensors<const float>& tensors) {
-  auto served = std::unique_ptr<ServedAttention>(new ServedAttention(spec, index));
-  const AttentionSpec& attention = served->attention_;
-  const int pooled = static_cast<int>(served->pooled_width()), dq = static_cast<int>(attention.query_width);
-  HILOMOE_ASSIGN_OR_RETURN(served->score_, DenseProduct::Create(tensors.score, pooled, dq, dq, dq, pooled));
-  HILOMOE_ASSIGN_OR_RETURN(
-      served->output_, DenseProduct::Create(tensors.output, static_cast<int>(attention.output_width), pooled, pooled,
-                                            pooled, static_cast<int>(spec.input_width())));
-  return served;
-}
-
-size_t ServedAttention::scratchpad_bytes() const {
-  return std::max(score_->scratchpad_bytes(), output_->scratchpad_bytes());
-}
+ServedAttention::ServedAttention(const ModelSpec& spec, size_t index,
+                                 const ServingAttentionTensors<const StoredMatrix>& matrices)
+    : spec_(spec),
+      attention_(spec.attention()[index]),
+      score_(*matrices.score, 0, attention_.query_width),
+      output_(*matrices.output, 0, pooled_width()) {}
 
 bool ServedAttention::SharesHistory(const EncodedBatch& batch) const {
   return batch.context_rows == 1 && spec_.features()[attention_.history[0]].is_context();
 }
 
 ServedAttention::Runner::Runner(const ServedAttention& attention, const InputGather& gather,
-                                const kernels::Kernels& kernels, float* x, std::byte* scratchpad)
+                                const kernels::Kernels& kernels, float* x)
     : attention_(attention),
       gather_(gather),
       kernels_(kernels),
@@ -38,8 +25,7 @@ ServedAttention::Runner::Runner(const ServedAttention& attention, const InputGat
       query_(kTileRows * attention.attention_.query_width),
       projected_(kTileRows * attention.pooled_width()),
       pooled_(kTileRows * attention.pooled_width()),
-      score_(*attention.score_, query_.data(), projected_.data(), scratchpad),
-      output_(*attention.output_, pooled_.data(), x + attention.attention_.input_offset, scratchpad) {}
+      x_(x + attention.attention_.input_offset) {}
 
 void ServedAttention::Runner::LoadHistory(const EncodedBatch& batch, size_t row) {
   const AttentionSpec& attention = attention_.attention_;
@@ -69,7 +55,9 @@ void ServedAttention::Runner::Run(const EncodedBatch& batch, size_t begin, int r
                 attention.query_width);
     column += attention_.spec_.features()[f].width;
   }
-  score_.Run(rows);
+  const int pooled = attention_.score_.outputs();
+  attention_.score_.Run(kernels_, rows, query_.data(), static_cast<int>(attention.query_width), {}, projected_.data(),
+                        pooled, nullptr);
   const int dk = static_cast<int>(attention.history_width);
   for (int r = 0; r < rows; ++r) {
     if (!shared) LoadHistory(batch, begin + static_cast<size_t>(r));
@@ -79,7 +67,8 @@ void ServedAttention::Runner::Run(const EncodedBatch& batch, size_t begin, int r
                       scores_.data(), pooled_.data() + at);
     }
   }
-  output_.Run(rows);
+  attention_.output_.Run(kernels_, rows, pooled_.data(), pooled, {}, x_,
+                         static_cast<int>(attention_.spec_.input_width()), nullptr);
 }
 
 }  // namespace hilomoe

@@ -6,29 +6,25 @@
 #include <memory>
 #include <vector>
 
-#include "absl/status/statusor.h"
 #include "model/encoded_batch.h"
 #include "model/model_spec.h"
 #include "model/tensor_registry.h"
-#include "runtime/dense_product.h"
 #include "runtime/input_gather.h"
 #include "runtime/kernels/kernels.h"
+#include "runtime/packed_product.h"
 
 namespace hilomoe {
 
 // Immutable; what it is made from must outlive it.
 class ServedAttention {
  public:
-  static absl::StatusOr<std::unique_ptr<ServedAttention>> Create(const ModelSpec& spec, size_t index,
-                                                                 const ServingAttentionTensors<const float>& tensors);
-  size_t scratchpad_bytes() const;
+  ServedAttention(const ModelSpec& spec, size_t index, const ServingAttentionTensors<const StoredMatrix>& matrices);
 
   // The buffers of one thread.
   class Runner {
    public:
     // x [kTileRows, D]: Run writes the attention's columns of it.
-    Runner(const ServedAttention& attention, const InputGather& gather, const kernels::Kernels& kernels, float* x,
-           std::byte* scratchpad);
+    Runner(const ServedAttention& attention, const InputGather& gather, const kernels::Kernels& kernels, float* x);
     // A shared context: its history, once per request, before Run.
     void PrepareContext(const EncodedBatch& batch);
     // Candidate rows [begin, begin + rows), rows <= kTileRows.
@@ -43,17 +39,16 @@ class ServedAttention {
     int positions_ = 0;
     std::vector<float> history_, transposed_, scores_;  // [max length, dk], [dk, max length], [max length]
     std::vector<float> query_, projected_, pooled_;     // [kTileRows, dq], [kTileRows, heads * dk] twice
-    DenseProduct::Executor score_, output_;
+    float* x_;
   };
 
  private:
-  ServedAttention(const ModelSpec& spec, size_t index) : spec_(spec), attention_(spec.attention()[index]) {}
   bool SharesHistory(const EncodedBatch& batch) const;
   size_t pooled_width() const { return attention_.heads * attention_.history_width; }
 
   const ModelSpec& spec_;
   const AttentionSpec& attention_;
-  std::unique_ptr<DenseProduct> score_, output_;
+  const PackedProduct score_, output_;
 };
 
 }  // namespace hilomoe

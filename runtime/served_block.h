@@ -7,11 +7,11 @@
 #include <memory>
 #include <vector>
 
-#include "absl/status/statusor.h"
 #include "model/model_spec.h"
+#include "model/stored_matrix.h"
 #include "model/tensor_registry.h"
-#include "runtime/dense_product.h"
 #include "runtime/kernels/kernels.h"
+#include "runtime/packed_product.h"
 
 namespace hilomoe {
 
@@ -19,10 +19,9 @@ namespace hilomoe {
 // computed once and shared by all candidates. Immutable; what it is made from must outlive it.
 class ServedBlock {
  public:
-  // ldx: from one row of the input to the next.
-  static absl::StatusOr<std::unique_ptr<ServedBlock>> Create(const BlockSpec& block,
-                                                             const ServingBlockTensors<const float>& tensors,
-                                                             size_t split, size_t ldx);
+  // `matrices`: the stacked weight and U. ldx: from one row of the input to the next.
+  ServedBlock(const BlockSpec& block, const ServingBlockTensors<const float>& tensors,
+              const ServingBlockTensors<const StoredMatrix>& matrices, size_t split, size_t ldx);
   size_t scratchpad_bytes() const;
   // From one row of a Runner's output to the next.
   size_t output_ld() const { return static_cast<size_t>(stacked_); }
@@ -39,28 +38,27 @@ class ServedBlock {
     float* output() { return z_.data(); }  // [rows, width], leading dimension output_ld()
 
    private:
-    void AddContext(int rows, int context_step);
     const float* InverseNorm(int rows, int context_step);
 
     const ServedBlock& block_;
     const kernels::Kernels& kernels_;
     const float* context_x_;
     const float* x_;
+    std::byte* scratchpad_;
     std::vector<float> z_, context_z_;  // [rows, stacked]: base output, A, R
     std::vector<float> inverse_norm_, context_squared_norm_;
-    std::vector<float> gated_;                                 // [rows, L*k] of top-k routing
-    std::vector<int32_t> kept_;                                // [rows, L*k]
-    std::vector<DenseProduct::Executor> context_, candidate_;  // none or one each
+    std::vector<float> gated_;   // [rows, L*k] of top-k routing
+    std::vector<int32_t> kept_;  // [rows, L*k]
   };
 
  private:
-  ServedBlock(const BlockSpec& block, const ServingBlockTensors<const float>& tensors, size_t split, size_t ldx);
-
   const BlockSpec& spec_;
   const ServingBlockTensors<const float>& tensors_;
   const int split_, ldx_, stacked_;
-  std::unique_ptr<DenseProduct> context_;    // null when split = 0
-  std::unique_ptr<DenseProduct> candidate_;  // null when every column is the context's
+  std::unique_ptr<const PackedProduct> context_;  // null when split = 0
+  const PackedProduct candidate_;                 // of the other columns, or none
+  std::unique_ptr<const PackedProduct> experts_;  // U of dense routing
+  std::vector<float> kept_u_;                     // U [L*K, O] of top-k routing
   kernels::Routing routing_{};
 };
 

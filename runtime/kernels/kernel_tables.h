@@ -9,6 +9,9 @@ namespace hilomoe::kernels {
 extern const Kernels kPortableKernels;
 extern const Kernels kAvx2Kernels;
 extern const Kernels kAvx512Kernels;
+// Further products for AVX-512 where the CPU has the instructions.
+extern const ProductFunction kAvx512VnniInt8Product;
+extern const ProductFunction kAvx512Bf16Bfloat16Product;
 
 }  // namespace hilomoe::kernels
 

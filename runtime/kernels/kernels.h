@@ -1,11 +1,12 @@
-// The hot loops of a HiLoMoE block that no library has: routing, rank-1 experts, norms, the head.
+// The hot loops of a HiLoMoE block: products with packed weights, routing, rank-1 experts, norms, the head.
 //
 // One table of function pointers per instruction set, in its own translation unit with its own compiler flags; the
 // table is chosen once, when a model is loaded. This header includes nothing but <cstdint>, so that no inline
 // function of anyone else is compiled with those flags. B = rows, L = layers, K = experts of a layer, k = kept ones
-// (0 = dense), O = width. All matrices are float32, row-major, with a leading dimension (`ld...`, in floats); no
-// alignment is asked for, nothing is read or written beyond the stated shapes, inputs and outputs do not overlap
-// unless said. Functions are pure: any thread, at once. Preconditions are the caller's; kernels cannot fail.
+// (0 = dense), O = width. Matrices are float32, row-major, with a leading dimension (`ld...`, in floats), where nothing
+// else is said; no alignment is asked for but of packed weights; nothing is read or written beyond the stated shapes;
+// inputs and outputs do not overlap unless said. Functions are pure: any thread, at once. Preconditions are the
+// caller's; kernels cannot fail.
 //
 // Within one table the result of a row has the same bits wherever the row stands in the batch and whatever its
 // neighbours hold, so a batch may be split anywhere. Tables differ from one another by rounding.
@@ -17,7 +18,8 @@
 namespace hilomoe::kernels {
 
 // Instruction sets, best last. A set is supported when CPUID and the operating system's saved state (XCR0) say so.
-enum class InstructionSet { kPortable, kAvx2, kAvx512 };
+// kAvx512Bf16 includes kAvx512Vnni, which no CPU with the former lacks.
+enum class InstructionSet { kPortable, kAvx2, kAvx512, kAvx512Vnni, kAvx512Bf16 };
 
 // kRelu is x < 0 ? 0 : x: a NaN stays NaN, so that a broken row shows in its score.
 enum class Activation { kIdentity, kRelu };
@@ -33,13 +35,54 @@ struct Routing {
   const float* gram;          // G    [L*K, L*K], row l*K+a, column j*K+b = V_l[a] . V_j[b]; only j < l is read
 };
 
+// What the operands of a product are rounded to. Sums are float32, of kInt8 int32, which is exact.
+enum class Precision { kFloat32, kBfloat16, kInt8 };
+
+inline constexpr int kPanelOutputs = 16;
+
+// Columns of a product that share a cell of four bytes.
+constexpr int ColumnsPerCell(Precision precision) {
+  return precision == Precision::kFloat32 ? 1 : precision == Precision::kBfloat16 ? 2 : 4;
+}
+
+// W [n, k], packed for every instruction set alike: cells of four bytes hold 1, 2 or 4 neighbouring columns of a row
+// (float32, bfloat16, int8), a panel the cells of 16 rows: data [ceil(n / 16)][cells][16], with zeros beyond n and k.
+struct PackedWeight {
+  Precision precision;
+  int outputs;           // n
+  int cells;             // ceil(k / columns of a cell)
+  const uint32_t* data;  // aligned to 64 bytes
+  // Of kInt8, else null, both up to the end of the last panel:
+  const float* scale;     // w = scale * int8
+  const int32_t* offset;  // 128 times the sum of a row's int8
+};
+
+// X [rows, k] in the same cells, row-major, `ld` in cells; what lies beyond k in the last cell counts, times 0. Of
+// kFloat32 it is X itself. Of kInt8 x = scale[row] * (uint8 - 128).
+struct PackedRows {
+  const void* data;
+  int ld;
+  const float* scale;
+};
+
+// y = activation(product + add + bias); null is nothing. add [rows, n], ldadd 0: one for all rows; may be y itself.
+struct ProductStore {
+  const float* add = nullptr;
+  int ldadd = 0;
+  const float* bias = nullptr;
+  Activation activation = Activation::kIdentity;
+};
+
+using ProductFunction = void (*)(const PackedWeight& weight, int rows, const PackedRows& x, const ProductStore& store,
+                                 float* y, int ldy);
+
 inline constexpr int kMaxExperts = 256;
 // Scores of a tile of rows live on the stack: at 16 rows of 4 bytes this bound is 256 KiB.
 inline constexpr int kMaxStackedExperts = 4096;
 
 struct Kernels {
   InstructionSet instruction_set;
-  const char* name;  // "portable", "avx2", "avx512"
+  const char* name;  // "portable", "avx2", "avx512", "avx512_vnni", "avx512_bf16"
 
   // Dense routing. For every row r, with nu = inverse_norm[r] (1 where inverse_norm is null):
   //   z_l = tau_l * (alpha * nu * r_l + sum_{j<l} s_j G_lj^T) + c_l,   s_l = softmax(z_l),   gated_l = a_l * s_l
@@ -59,12 +102,8 @@ struct Kernels {
                       const float* inverse_norm, float* gated, int ldg, int32_t* index, int ldi, float* scores,
                       int lds);
 
-  // y = activation(y + bias + gated * U), in place: y [B, O] (ldy), bias [O], gated [B, n] (ldg), U [n, O] (ldu),
-  // n = L*K; n may be 0: bias and activation alone.
-  void (*add_experts_dense)(int rows, int width, int n, const float* gated, int ldg, const float* u, int ldu,
-                            const float* bias, Activation activation, float* y, int ldy);
-
-  // The same with the n = L*k kept experts of each row: sum_j gated[r, j] * U[index[r, j], :].
+  // y = activation(y + bias + sum_j gated[r, j] * U[index[r, j], :]), in place: the n = L*k kept experts of each row.
+  // y [B, O] (ldy), bias [O], gated and index [B, n] (ldg, ldi), U [L*K, O] (ldu).
   void (*add_experts_top_k)(int rows, int width, int n, const float* gated, int ldg, const int32_t* index, int ldi,
                             const float* u, int ldu, const float* bias, Activation activation, float* y, int ldy);
 
@@ -89,6 +128,14 @@ struct Kernels {
 
   // out[d] += x[d]; the inner step of pooling and of adding the context's half to a candidate's.
   void (*add)(int width, const float* x, float* out);
+
+  // Y = activation(X W^T + add + bias), y [rows, n] (ldy), by the weight's precision.
+  ProductFunction product[3];
+
+  // X [rows, width] (ldx) as the cells of PackedRows (ldc), the last cell's columns beyond width 0, but for float32's.
+  void (*round_to_bfloat16)(int rows, int width, const float* x, int ldx, uint32_t* cells, int ldc);
+  // scale[row] = max |x| / 127. A NaN or infinite x makes its row's scale, and so its product, NaN or infinite.
+  void (*quantise)(int rows, int width, const float* x, int ldx, uint32_t* cells, int ldc, float* scale);
 };
 
 // The implementations that this build has, worst first, whether this machine supports them or not.
@@ -96,7 +143,7 @@ const Kernels* const* AllKernels(int* count) noexcept;
 // Whether this machine and its operating system can run `set`.
 bool Supported(InstructionSet set) noexcept;
 // The best supported implementation at or below `limit`; the portable one always is.
-const Kernels& SelectKernels(InstructionSet limit = InstructionSet::kAvx512) noexcept;
+const Kernels& SelectKernels(InstructionSet limit = InstructionSet::kAvx512Bf16) noexcept;
 
 }  // namespace hilomoe::kernels
 

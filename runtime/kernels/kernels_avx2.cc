@@ -7,6 +7,7 @@
 #include "runtime/kernels/kernels.h"
 #include "runtime/kernels/vector_activation.h"
 #include "runtime/kernels/vector_experts.h"
+#include "runtime/kernels/vector_product.h"
 #include "runtime/kernels/vector_routing.h"
 
 namespace hilomoe::kernels {
@@ -18,10 +19,6 @@ struct Avx2 {
   using Mask = __m256i;  // all bits of a lane
 
   static constexpr int kLanes = 8;
-  // 6 x 2 sums, 2 vectors of U and a broadcast take 15 of 16 registers. 12 chains hide a latency of 4 at two
-  // multiply-adds a cycle, and 8 loads feed 12 of them. With n = 64 a tile's part of U is 4 KiB, so it stays in L1.
-  static constexpr int kDenseRows = 6;
-  static constexpr int kDenseVectors = 2;
   // Every multiply-add loads its own vector of U, so what counts is that 64 rows of it, 16 KiB, stay in L1; 8 chains
   // hide a latency of 4 at two multiply-adds a cycle.
   static constexpr int kTopKVectors = 8;
@@ -77,6 +74,36 @@ struct Avx2 {
   static Int BroadcastInt(int32_t x) { return _mm256_set1_epi32(x); }
   static Int LoadInt(const int32_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
   static void StoreInt(int32_t* p, Int x) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), x); }
+  static Int SubInt(Int a, Int b) { return _mm256_sub_epi32(a, b); }
+  static Int AddInt(Int a, Int b) { return _mm256_add_epi32(a, b); }
+  static Int AndInt(Int a, Int b) { return _mm256_and_si256(a, b); }
+  static Int ShiftRight(Int x, int bits) { return _mm256_srli_epi32(x, bits); }
+  static Float FromInt(Int x) { return _mm256_cvtepi32_ps(x); }
+  static Int ToInt(Float x) { return _mm256_cvtps_epi32(x); }  // to the nearest, ties to even
+  static Int Bits(Float x) { return _mm256_castps_si256(x); }
+  static Float Abs(Float x) { return _mm256_castsi256_ps(AndInt(Bits(x), BroadcastInt(INT32_MAX))); }
+  // NaN where either is.
+  static Float MaxOrNan(Float a, Float b) { return _mm256_blendv_ps(Max(a, b), a, _mm256_cmp_ps(a, a, _CMP_UNORD_Q)); }
+  static float LargestOrNan(Float x) {
+    if (_mm256_movemask_ps(_mm256_cmp_ps(x, x, _CMP_UNORD_Q)) != 0) return __builtin_nanf("");
+    __m128 largest = _mm_max_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
+    largest = _mm_max_ps(largest, _mm_movehl_ps(largest, largest));
+    return _mm_cvtss_f32(_mm_max_ss(largest, _mm_movehdup_ps(largest)));
+  }
+  // The bits of a quiet NaN where x is one, else `otherwise`.
+  static Int QuietIfNan(Float x, Int otherwise) {
+    return _mm256_blendv_epi8(otherwise, BroadcastInt(0x7fc00000), Bits(_mm256_cmp_ps(x, x, _CMP_UNORD_Q)));
+  }
+  // The low 16 or 8 bits of each lane, side by side.
+  static void StoreLow16(void* p, Int x) {
+    const Int pairs = _mm256_packus_epi32(AndInt(x, BroadcastInt(0xffff)), _mm256_setzero_si256());
+    _mm_storeu_si128(static_cast<__m128i*>(p), _mm256_castsi256_si128(_mm256_permute4x64_epi64(pairs, 0x08)));
+  }
+  static void StoreLow8(void* p, Int x) {
+    const __m128i words = _mm_packus_epi32(_mm256_castsi256_si128(AndInt(x, BroadcastInt(0xff))),
+                                           _mm256_extracti128_si256(AndInt(x, BroadcastInt(0xff)), 1));
+    _mm_storel_epi64(static_cast<__m128i*>(p), _mm_packus_epi16(words, words));
+  }
   static Int MaxInt(Int a, Int b) { return _mm256_max_epi32(a, b); }
   static Int MinInt(Int a, Int b) { return _mm256_min_epi32(a, b); }
   static Int Decrement(Int x, Mask m) { return _mm256_add_epi32(x, m); }  // a set lane is -1
@@ -136,6 +163,76 @@ struct Avx2 {
   }
 };
 
+// Products: see vector_product.h.
+struct Float32Product {
+  using V = Avx2;
+  using Sum = __m256;
+  using X = __m256;
+  using W = __m256;
+  static constexpr bool kInteger = false;
+  // 6 x 2 sums, 2 vectors of weights and a broadcast take 15 of 16 registers. 12 chains hide a latency of 4 at two
+  // multiply-adds a cycle, and 8 loads feed 12 of them.
+  static constexpr int kRows = 6;
+  static constexpr int kPanels = 1;
+  static constexpr int kFewPanels = 2;
+  static Sum Zero() { return _mm256_setzero_ps(); }
+  static X Spread(const uint32_t* cell) { return _mm256_castsi256_ps(_mm256_set1_epi32(static_cast<int>(*cell))); }
+  static W Load(const uint32_t* cells) { return _mm256_castsi256_ps(LoadCells(cells)); }
+  static __m256i LoadCells(const uint32_t* cells) { return _mm256_load_si256(reinterpret_cast<const __m256i*>(cells)); }
+  static Sum Step(Sum sum, X x, W w) { return _mm256_fmadd_ps(x, w, sum); }
+};
+
+// A bfloat16 is the upper half of a float: a cell is two floats after a shift and a mask.
+struct Bfloat16Product {
+  struct Pair {
+    __m256 low, high;
+  };
+  using V = Avx2;
+  using Sum = __m256;
+  using X = Pair;
+  using W = Pair;
+  static constexpr bool kInteger = false;
+  // 8 sums and 6 vectors of operands.
+  static constexpr int kRows = 4;
+  static constexpr int kPanels = 1;
+  static constexpr int kFewPanels = 1;
+  static Pair Unpack(__m256i cells) {
+    return {_mm256_castsi256_ps(_mm256_slli_epi32(cells, 16)),
+            _mm256_castsi256_ps(_mm256_and_si256(cells, _mm256_set1_epi32(static_cast<int>(0xffff0000))))};
+  }
+  static Sum Zero() { return _mm256_setzero_ps(); }
+  static X Spread(const uint32_t* cell) { return Unpack(_mm256_set1_epi32(static_cast<int>(*cell))); }
+  static W Load(const uint32_t* cells) { return Unpack(Float32Product::LoadCells(cells)); }
+  static Sum Step(Sum sum, X x, W w) { return _mm256_fmadd_ps(x.high, w.high, _mm256_fmadd_ps(x.low, w.low, sum)); }
+};
+
+// As int16, of which two products fit an int32: the instruction for bytes would saturate. Even and odd columns apart.
+struct Int8Product {
+  struct Pair {
+    __m256i even, odd;
+  };
+  using V = Avx2;
+  using Sum = __m256i;
+  using X = Pair;
+  using W = Pair;
+  static constexpr bool kInteger = true;
+  static constexpr int kRows = 4;  // as above
+  static constexpr int kPanels = 1;
+  static constexpr int kFewPanels = 1;
+  static Sum Zero() { return _mm256_setzero_si256(); }
+  static X Spread(const uint32_t* cell) {
+    const __m256i x = _mm256_set1_epi32(static_cast<int>(*cell));
+    return {_mm256_and_si256(x, _mm256_set1_epi16(0xff)), _mm256_srli_epi16(x, 8)};
+  }
+  static W Load(const uint32_t* cells) {
+    const __m256i w = Float32Product::LoadCells(cells);
+    return {_mm256_srai_epi16(_mm256_slli_epi16(w, 8), 8), _mm256_srai_epi16(w, 8)};
+  }
+  static Sum Step(Sum sum, X x, W w) {
+    return _mm256_add_epi32(_mm256_add_epi32(sum, _mm256_madd_epi16(x.even, w.even)), _mm256_madd_epi16(x.odd, w.odd));
+  }
+};
+
 }  // namespace
 
 const Kernels kAvx2Kernels = {
@@ -143,7 +240,6 @@ const Kernels kAvx2Kernels = {
     .name = "avx2",
     .route_dense = RouteDense<Avx2>,
     .route_top_k = RouteTopK<Avx2>,
-    .add_experts_dense = AddExpertsDense<Avx2>,
     .add_experts_top_k = AddExpertsTopK<Avx2>,
     .squared_norm = SquaredNorm<Avx2>,
     .head = Head<Avx2>,
@@ -151,6 +247,9 @@ const Kernels kAvx2Kernels = {
     .dice = Dice<Avx2>,
     .attend = Attend<Avx2>,
     .add = Add<Avx2>,
+    .product = {Product<Float32Product>, Product<Bfloat16Product>, Product<Int8Product>},
+    .round_to_bfloat16 = RoundToBfloat16<Avx2>,
+    .quantise = Quantise<Avx2>,
 };
 
 }  // namespace hilomoe::kernels

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 
 #include "runtime/kernels/kernel_tables.h"
 #include "runtime/kernels/kernels.h"
@@ -114,15 +115,15 @@ void RouteTopK(const Routing& routing, int rows, const float* a, const float* r,
 }
 
 // The columns from `column` on, kColumns at a time; returns the first column that is left. The width of the tile is
-// a constant so that its sums stay in registers. `index` names the n rows of U if kTopK, else they are the first n.
-template <bool kTopK, int kColumns>
+// a constant so that its sums stay in registers. `index` names the n rows of U.
+template <int kColumns>
 int AddTiles(int column, int width, int n, const float* gated, const int32_t* index, const float* u, int ldu,
              const float* bias, Activation activation, float* y) {
   for (; column + kColumns <= width; column += kColumns) {
     float sum[kColumns];
     for (int c = 0; c < kColumns; ++c) sum[c] = y[column + c] + bias[column + c];
     for (int j = 0; j < n; ++j) {
-      const float* u_row = u + Offset(kTopK ? index[j] : j, ldu) + column;
+      const float* u_row = u + Offset(index[j], ldu) + column;
       for (int c = 0; c < kColumns; ++c) sum[c] += gated[j] * u_row[c];
     }
     for (int c = 0; c < kColumns; ++c) y[column + c] = activation == Activation::kRelu && sum[c] < 0 ? 0.0f : sum[c];
@@ -130,26 +131,18 @@ int AddTiles(int column, int width, int n, const float* gated, const int32_t* in
   return column;
 }
 
-template <bool kTopK>
 void AddExpertsToRow(int width, int n, const float* gated, const int32_t* index, const float* u, int ldu,
                      const float* bias, Activation activation, float* y) {
-  int column = AddTiles<kTopK, kTileColumns>(0, width, n, gated, index, u, ldu, bias, activation, y);
-  column = AddTiles<kTopK, kTileColumns / 4>(column, width, n, gated, index, u, ldu, bias, activation, y);
-  AddTiles<kTopK, 1>(column, width, n, gated, index, u, ldu, bias, activation, y);
-}
-
-void AddExpertsDense(int rows, int width, int n, const float* gated, int ldg, const float* u, int ldu,
-                     const float* bias, Activation activation, float* y, int ldy) {
-  for (int r = 0; r < rows; ++r) {
-    AddExpertsToRow<false>(width, n, gated + Offset(r, ldg), nullptr, u, ldu, bias, activation, y + Offset(r, ldy));
-  }
+  int column = AddTiles<kTileColumns>(0, width, n, gated, index, u, ldu, bias, activation, y);
+  column = AddTiles<kTileColumns / 4>(column, width, n, gated, index, u, ldu, bias, activation, y);
+  AddTiles<1>(column, width, n, gated, index, u, ldu, bias, activation, y);
 }
 
 void AddExpertsTopK(int rows, int width, int n, const float* gated, int ldg, const int32_t* index, int ldi,
                     const float* u, int ldu, const float* bias, Activation activation, float* y, int ldy) {
   for (int r = 0; r < rows; ++r) {
-    AddExpertsToRow<true>(width, n, gated + Offset(r, ldg), index + Offset(r, ldi), u, ldu, bias, activation,
-                          y + Offset(r, ldy));
+    AddExpertsToRow(width, n, gated + Offset(r, ldg), index + Offset(r, ldi), u, ldu, bias, activation,
+                    y + Offset(r, ldy));
   }
 }
 
@@ -215,6 +208,112 @@ void Add(int width, const float* x, float* out) {
   for (int d = 0; d < width; ++d) out[d] += x[d];
 }
 
+float FloatOf(uint32_t bits) {
+  float x;
+  std::memcpy(&x, &bits, sizeof(x));
+  return x;
+}
+
+float Stored(const ProductStore& store, int row, int n, float value) {
+  if (store.add != nullptr) value += store.add[Offset(row, store.ldadd) + static_cast<size_t>(n)];
+  if (store.bias != nullptr) value += store.bias[n];
+  return store.activation == Activation::kRelu && value < 0 ? 0 : value;
+}
+
+// add_cell(sums, x, w): a cell of x times the cells of a panel. finish(sum, row, n): what it is as a number.
+template <typename Sum, typename AddCell, typename Finish>
+void Product(const PackedWeight& weight, int rows, const PackedRows& x, const ProductStore& store, float* y, int ldy,
+             AddCell add_cell, Finish finish) {
+  for (int row = 0; row < rows; ++row) {
+    const uint32_t* cells = static_cast<const uint32_t*>(x.data) + Offset(row, x.ld);
+    const uint32_t* w = weight.data;
+    for (int first = 0; first < weight.outputs; first += kPanelOutputs) {
+      Sum sums[kPanelOutputs] = {};
+      for (int c = 0; c < weight.cells; ++c, w += kPanelOutputs) add_cell(sums, cells[c], w);
+      for (int n = first; n < weight.outputs && n < first + kPanelOutputs; ++n) {
+        y[Offset(row, ldy) + static_cast<size_t>(n)] = Stored(store, row, n, finish(sums[n - first], row, n));
+      }
+    }
+  }
+}
+
+void ProductFloat32(const PackedWeight& weight, int rows, const PackedRows& x, const ProductStore& store, float* y,
+                    int ldy) {
+  Product<float>(
+      weight, rows, x, store, y, ldy,
+      [](float* sums, uint32_t cell, const uint32_t* w) {
+        for (int o = 0; o < kPanelOutputs; ++o) sums[o] += FloatOf(cell) * FloatOf(w[o]);
+      },
+      [](float sum, int, int) { return sum; });
+}
+
+void ProductBfloat16(const PackedWeight& weight, int rows, const PackedRows& x, const ProductStore& store, float* y,
+                     int ldy) {
+  Product<float>(
+      weight, rows, x, store, y, ldy,
+      [](float* sums, uint32_t cell, const uint32_t* w) {
+        for (int o = 0; o < kPanelOutputs; ++o) {
+          sums[o] += FloatOf(cell << 16) * FloatOf(w[o] << 16);
+          sums[o] += FloatOf(cell & 0xffff0000) * FloatOf(w[o] & 0xffff0000);
+        }
+      },
+      [](float sum, int, int) { return sum; });
+}
+
+void ProductInt8(const PackedWeight& weight, int rows, const PackedRows& x, const ProductStore& store, float* y,
+                 int ldy) {
+  Product<int32_t>(
+      weight, rows, x, store, y, ldy,
+      [](int32_t* sums, uint32_t cell, const uint32_t* w) {
+        for (int shift = 0; shift < 32; shift += 8) {
+          const int32_t value = static_cast<int32_t>(cell >> shift & 0xff);
+          for (int o = 0; o < kPanelOutputs; ++o) sums[o] += value * static_cast<int8_t>(w[o] >> shift & 0xff);
+        }
+      },
+      [&](int32_t sum, int row, int n) {
+        return static_cast<float>(sum - weight.offset[n]) * weight.scale[n] * x.scale[row];
+      });
+}
+
+void RoundToBfloat16(int rows, int width, const float* x, int ldx, uint32_t* cells, int ldc) {
+  const auto rounded = [](float value) -> uint32_t {
+    uint32_t bits;
+    std::memcpy(&bits, &value, sizeof(bits));
+    return value != value ? 0x7fc0 : (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+  };
+  for (int row = 0; row < rows; ++row) {
+    const float* from = x + Offset(row, ldx);
+    uint32_t* to = cells + Offset(row, ldc);
+    for (int d = 0; d < width; d += 2) to[d / 2] = rounded(from[d]) | (d + 1 < width ? rounded(from[d + 1]) << 16 : 0);
+  }
+}
+
+void Quantise(int rows, int width, const float* x, int ldx, uint32_t* cells, int ldc, float* scale) {
+  constexpr float kSmallestMagnitude = 0x1p-118f;  // 127 over less would overflow: such a row counts as zero
+  for (int row = 0; row < rows; ++row) {
+    const float* from = x + Offset(row, ldx);
+    uint32_t* to = cells + Offset(row, ldc);
+    float largest = 0;
+    for (int d = 0; d < width; ++d) {
+      const float magnitude = std::fabs(from[d]);
+      if (magnitude > largest || magnitude != magnitude) largest = magnitude;
+      if (largest != largest) break;
+    }
+    scale[row] = largest * (1.0f / 127);
+    const float inverse = largest >= kSmallestMagnitude ? 127 / largest : 0;
+    for (int d = 0; d < width; d += 4) {
+      uint32_t cell = 0;
+      for (int i = 0; i < 4; ++i) {
+        // The nearest, ties to even. Not a number only where the row's scale is none, or infinite.
+        const float value = d + i < width ? from[d + i] * inverse : 0;
+        const int32_t q = value == value ? static_cast<int32_t>(std::nearbyint(value)) : 0;
+        cell |= static_cast<uint32_t>(q + 128) << 8 * i;
+      }
+      to[d / 4] = cell;
+    }
+  }
+}
+
 }  // namespace
 
 const Kernels kPortableKernels = {
@@ -222,7 +321,6 @@ const Kernels kPortableKernels = {
     .name = "portable",
     .route_dense = RouteDense,
     .route_top_k = RouteTopK,
-    .add_experts_dense = AddExpertsDense,
     .add_experts_top_k = AddExpertsTopK,
     .squared_norm = SquaredNorm,
     .head = Head,
@@ -230,6 +328,9 @@ const Kernels kPortableKernels = {
     .dice = Dice,
     .attend = Attend,
     .add = Add,
+    .product = {ProductFloat32, ProductBfloat16, ProductInt8},
+    .round_to_bfloat16 = RoundToBfloat16,
+    .quantise = Quantise,
 };
 
 }  // namespace hilomoe::kernels

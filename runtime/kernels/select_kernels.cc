@@ -10,14 +10,41 @@
 namespace hilomoe::kernels {
 namespace {
 
-constexpr const Kernels* kAll[] = {
-    &kPortableKernels,
 #ifdef HILOMOE_KERNELS_X86
-    &kAvx2Kernels,
-    &kAvx512Kernels,
+
+// The foundation set's, with the products that a CPU has instructions for.
+Kernels Avx512With(InstructionSet set, const char* name) {
+  Kernels kernels = kAvx512Kernels;
+  kernels.instruction_set = set;
+  kernels.name = name;
+  kernels.product[static_cast<int>(Precision::kInt8)] = set == InstructionSet::kAvx512
+                                                            ? kAvx2Kernels.product[static_cast<int>(Precision::kInt8)]
+                                                            : kAvx512VnniInt8Product;
+  if (set == InstructionSet::kAvx512Bf16) {
+    kernels.product[static_cast<int>(Precision::kBfloat16)] = kAvx512Bf16Bfloat16Product;
+  }
+  return kernels;
+}
+
+#endif
+
+struct Tables {
+#ifdef HILOMOE_KERNELS_X86
+  const Kernels avx512 = Avx512With(InstructionSet::kAvx512, "avx512");
+  const Kernels avx512_vnni = Avx512With(InstructionSet::kAvx512Vnni, "avx512_vnni");
+  const Kernels avx512_bf16 = Avx512With(InstructionSet::kAvx512Bf16, "avx512_bf16");
+  const Kernels* all[5] = {&kPortableKernels, &kAvx2Kernels, &avx512, &avx512_vnni, &avx512_bf16};
+#else
+  const Kernels* all[1] = {&kPortableKernels};
 #endif
 };
-constexpr int kCount = sizeof(kAll) / sizeof(kAll[0]);
+
+constexpr int kCount = sizeof(Tables::all) / sizeof(Kernels*);
+
+const Tables& AllTables() noexcept {
+  static const Tables tables;
+  return tables;
+}
 
 #ifdef HILOMOE_KERNELS_X86
 
@@ -29,6 +56,8 @@ constexpr uint64_t kMasksAndZmm = 0xe0;  // opmask registers, upper halves of ZM
 struct Cpu {
   bool avx2 = false;
   bool avx512 = false;
+  bool avx512_vnni = false;
+  bool avx512_bf16 = false;
 };
 
 uint64_t ReadXcr0() {
@@ -45,14 +74,20 @@ Cpu DetectCpu() {
   uint32_t ecx = 0;
   uint32_t edx = 0;
   Cpu cpu;
-  // POPCNT is not asked for by a flag of its own, but -mavx2 lets the compiler use it.
-  constexpr uint32_t kLeaf1 = bit_OSXSAVE | bit_AVX | bit_FMA | bit_POPCNT;
+  // POPCNT and F16C have no flags of their own here, but -mavx2 and -mavx512f let compilers use them.
+  constexpr uint32_t kLeaf1 = bit_OSXSAVE | bit_AVX | bit_FMA | bit_POPCNT | bit_F16C;
   if (__get_cpuid(1, &eax, &ebx, &ecx, &edx) == 0 || (ecx & kLeaf1) != kLeaf1) return cpu;
   if (__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) == 0) return cpu;
   const uint64_t saved = ReadXcr0();
   cpu.avx2 = (ebx & bit_AVX2) != 0 && (saved & kSseAndYmm) == kSseAndYmm;
   // -mavx512f includes all that -mavx2 allows.
   cpu.avx512 = cpu.avx2 && (ebx & bit_AVX512F) != 0 && (saved & kMasksAndZmm) == kMasksAndZmm;
+  // -mavx512vnni and -mavx512bf16 include AVX-512BW.
+  cpu.avx512_vnni = cpu.avx512 && (ebx & bit_AVX512BW) != 0 && (ecx & bit_AVX512VNNI) != 0;
+  // Zeros when the CPU has no such subleaf.
+  if (__get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) != 0) {
+    cpu.avx512_bf16 = cpu.avx512_vnni && (eax & bit_AVX512BF16) != 0;
+  }
   return cpu;
 }
 
@@ -62,7 +97,7 @@ Cpu DetectCpu() {
 
 const Kernels* const* AllKernels(int* count) noexcept {
   *count = kCount;
-  return kAll;
+  return AllTables().all;
 }
 
 bool Supported(InstructionSet set) noexcept {
@@ -71,13 +106,16 @@ bool Supported(InstructionSet set) noexcept {
   static const Cpu cpu = DetectCpu();
   if (set == InstructionSet::kAvx2) return cpu.avx2;
   if (set == InstructionSet::kAvx512) return cpu.avx512;
+  if (set == InstructionSet::kAvx512Vnni) return cpu.avx512_vnni;
+  if (set == InstructionSet::kAvx512Bf16) return cpu.avx512_bf16;
 #endif
   return false;
 }
 
 const Kernels& SelectKernels(InstructionSet limit) noexcept {
   for (int i = kCount - 1; i > 0; --i) {
-    if (kAll[i]->instruction_set <= limit && Supported(kAll[i]->instruction_set)) return *kAll[i];
+    const Kernels& kernels = *AllTables().all[i];
+    if (kernels.instruction_set <= limit && Supported(kernels.instruction_set)) return kernels;
   }
   return kPortableKernels;
 }

@@ -3,7 +3,7 @@
 //
 // V has kLanes floats (Float), as many int32 (Int), one truth value per lane (Mask), the operations that
 // vector_routing.h and vector_experts.h use, "First" variants that touch only the first n lanes in memory (loads give 0
-// in the others), and the tile constants kDenseRows, kDenseVectors, kTopKVectors, kGramExperts, explained where set.
+// in the others), and the tile constants kTopKVectors and kGramExperts, explained where set.
 #ifndef HILOMOE_RUNTIME_KERNELS_VECTOR_COMMON_H_
 #define HILOMOE_RUNTIME_KERNELS_VECTOR_COMMON_H_
 

@@ -39,7 +39,7 @@ struct Columns {
   }
 };
 
-// Arguments of add_experts_dense, and with `index` of add_experts_top_k; u, bias and y at a tile's first column.
+// Arguments of add_experts_top_k; u, bias and y at a tile's first column.
 struct ExpertOperands {
   int n;
   const float* gated;
@@ -61,39 +61,6 @@ static inline ExpertOperands From(ExpertOperands op, int column) {
   return op;
 }
 
-template <class V, int kRows, int kVectors, bool kPartial>
-void DenseTile(const ExpertOperands& op, int row, Columns<V, kVectors, kPartial> columns) {
-  using Float = typename V::Float;
-  const float* gated = op.gated + Offset(row, op.ldg);
-  float* y = op.y + Offset(row, op.ldy);
-  Float sum[kRows][kVectors];
-  for (int v = 0; v < kVectors; ++v) {
-    const Float bias = columns.Load(op.bias, v);
-    for (int r = 0; r < kRows; ++r) sum[r][v] = V::Add(columns.Load(y + Offset(r, op.ldy), v), bias);
-  }
-  for (int j = 0; j < op.n; ++j) {
-    Float u[kVectors];
-    for (int v = 0; v < kVectors; ++v) u[v] = columns.Load(op.u + Offset(j, op.ldu), v);
-    for (int r = 0; r < kRows; ++r) {
-      const Float g = V::Broadcast(gated[Offset(r, op.ldg) + j]);
-      for (int v = 0; v < kVectors; ++v) sum[r][v] = V::MulAdd(g, u[v], sum[r][v]);
-    }
-  }
-  for (int r = 0; r < kRows; ++r) {
-    for (int v = 0; v < kVectors; ++v) {
-      columns.StoreActivated(y + Offset(r, op.ldy), v, sum[r][v], op.activation);
-    }
-  }
-}
-
-template <class V, int kVectors, bool kPartial>
-void DenseColumns(const ExpertOperands& op, int rows, Columns<V, kVectors, kPartial> columns) {
-  int row = 0;
-  for (; row + V::kDenseRows <= rows; row += V::kDenseRows) DenseTile<V, V::kDenseRows>(op, row, columns);
-  for (; row + 4 <= rows; row += 4) DenseTile<V, 4>(op, row, columns);
-  for (; row < rows; ++row) DenseTile<V, 1>(op, row, columns);
-}
-
 template <class V, int kVectors, bool kPartial>
 void TopKColumns(const ExpertOperands& op, int rows, Columns<V, kVectors, kPartial> columns) {
   using Float = typename V::Float;
@@ -112,41 +79,20 @@ void TopKColumns(const ExpertOperands& op, int rows, Columns<V, kVectors, kParti
   }
 }
 
-template <class V, bool kTopK, int kVectors, bool kPartial>
-void AddExpertsColumns(const ExpertOperands& op, int rows, Columns<V, kVectors, kPartial> columns) {
-  if constexpr (kTopK) {
-    TopKColumns<V>(op, rows, columns);
-  } else {
-    DenseColumns<V>(op, rows, columns);
-  }
-}
-
 // Tiles of columns outside, rows inside, so that a tile's part of U is read from the L1 cache by all rows but the
 // first.
-template <class V, bool kTopK>
-void AddExperts(int rows, int width, const ExpertOperands& op) {
-  constexpr int kVectors = kTopK ? V::kTopKVectors : V::kDenseVectors;
-  constexpr int kTile = kVectors * V::kLanes;
-  int first = 0;
-  for (; first + kTile <= width; first += kTile) {
-    AddExpertsColumns<V, kTopK>(From(op, first), rows, Columns<V, kVectors, false>());
-  }
-  for (; first + V::kLanes <= width; first += V::kLanes) {
-    AddExpertsColumns<V, kTopK>(From(op, first), rows, Columns<V, 1, false>());
-  }
-  if (first < width) AddExpertsColumns<V, kTopK>(From(op, first), rows, Columns<V, 1, true>{width - first});
-}
-
-template <class V>
-void AddExpertsDense(int rows, int width, int n, const float* gated, int ldg, const float* u, int ldu,
-                     const float* bias, Activation activation, float* y, int ldy) {
-  AddExperts<V, false>(rows, width, {n, gated, ldg, nullptr, 0, u, ldu, bias, activation, y, ldy});
-}
-
 template <class V>
 void AddExpertsTopK(int rows, int width, int n, const float* gated, int ldg, const int32_t* index, int ldi,
                     const float* u, int ldu, const float* bias, Activation activation, float* y, int ldy) {
-  AddExperts<V, true>(rows, width, {n, gated, ldg, index, ldi, u, ldu, bias, activation, y, ldy});
+  constexpr int kVectors = V::kTopKVectors;
+  constexpr int kTile = kVectors * V::kLanes;
+  const ExpertOperands op{n, gated, ldg, index, ldi, u, ldu, bias, activation, y, ldy};
+  int first = 0;
+  for (; first + kTile <= width; first += kTile) TopKColumns<V>(From(op, first), rows, Columns<V, kVectors, false>());
+  for (; first + V::kLanes <= width; first += V::kLanes) {
+    TopKColumns<V>(From(op, first), rows, Columns<V, 1, false>());
+  }
+  if (first < width) TopKColumns<V>(From(op, first), rows, Columns<V, 1, true>{width - first});
 }
 
 template <class V>

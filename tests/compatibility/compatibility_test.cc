@@ -106,7 +106,8 @@ TEST(CompatibilityTest, Version1IsServed) {
   EXPECT_EQ(file->vocabularies()[1].Find(int64_t{103}), 5);
   EXPECT_EQ(file->vocabularies()[4].Find(int64_t{-1'000'000'007}), 7);
   for (const auto set :
-       {kernels::InstructionSet::kPortable, kernels::InstructionSet::kAvx2, kernels::InstructionSet::kAvx512}) {
+       {kernels::InstructionSet::kPortable, kernels::InstructionSet::kAvx2, kernels::InstructionSet::kAvx512,
+        kernels::InstructionSet::kAvx512Vnni, kernels::InstructionSet::kAvx512Bf16}) {
     auto predictor = Predictor::Create(*ModelFile::Open(kModelV1), {.instruction_set = set});
     ASSERT_TRUE(predictor.ok()) << predictor.status();
     const absl::Status golden = (*predictor)->CheckGolden();

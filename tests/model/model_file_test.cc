@@ -103,22 +103,56 @@ TEST_F(ModelFileTest, RoundTrip) {
   const auto expected = registry.BindServing(file->spec(), data);
   const auto& tensors = file->tensors();
   const auto equal = [](const float* a, const float* b, size_t n) { return std::memcmp(a, b, n * sizeof(float)) == 0; };
-  EXPECT_TRUE(equal(tensors.features.tables[1], expected.features.tables[1], 5 * 4));
+  const auto& matrices = file->matrices();
+  const auto stored = [&](const StoredMatrix* matrix, const float* b, size_t rows, size_t columns) {
+    return matrix->precision == Precision::kFloat32 && matrix->rows == rows && matrix->columns == columns &&
+           std::memcmp(matrix->data, b, rows * columns * sizeof(float)) == 0;
+  };
+  EXPECT_TRUE(stored(matrices.features.tables[1], expected.features.tables[1], 5, 4));
   EXPECT_TRUE(equal(tensors.features.boundaries[6], expected.features.boundaries[6], 3));
   EXPECT_TRUE(equal(tensors.features.standardise[4], expected.features.standardise[4], 2));
-  EXPECT_TRUE(equal(tensors.blocks[0].stacked_weight, expected.blocks[0].stacked_weight, 11 * 21));
+  EXPECT_TRUE(stored(matrices.blocks[0].stacked_weight, expected.blocks[0].stacked_weight, 11, 21));
+  EXPECT_EQ(tensors.blocks[0].stacked_weight, nullptr) << "of a precision that varies";
   EXPECT_TRUE(equal(tensors.blocks[0].gram, expected.blocks[0].gram, 36));
   EXPECT_TRUE(equal(tensors.blocks[1].bias, expected.blocks[1].bias, 4));
   EXPECT_EQ(tensors.blocks[1].u, nullptr);
   EXPECT_TRUE(equal(tensors.head_bias, expected.head_bias, 1));
-  for (const float* tensor : {tensors.features.tables[0], tensors.blocks[0].u, tensors.head_weight}) {
-    EXPECT_EQ(reinterpret_cast<uintptr_t>(tensor) % 64, 0);
+  for (const StoredMatrix* matrix : {matrices.features.tables[0], matrices.blocks[0].u, matrices.head_weight}) {
+    EXPECT_EQ(reinterpret_cast<uintptr_t>(matrix->data) % 64, 0);
   }
 
   EXPECT_EQ(file->vocabularies()[0].Find("yy"), 3);
   EXPECT_EQ(file->vocabularies()[0].Find("y"), kOutOfVocabularyRow);
   EXPECT_EQ(file->vocabularies()[1].Find(int64_t{-1}), 4);
   EXPECT_EQ(file->vocabularies()[4].Find(int64_t{-1}), Vocabulary::Hashed(6).Find(int64_t{-1}));
+}
+
+TEST_F(ModelFileTest, StoresMatricesInThePrecisionOfTheirGroup) {
+  Contents contents(absl::StrCat(kAllFeatures, kRich));
+  Write(contents);
+  const size_t float32_bytes = std::filesystem::file_size(path_);
+  contents.file.precision = {Precision::kInt8, Precision::kBfloat16, Precision::kFloat32};
+  Write(contents);
+  EXPECT_LT(std::filesystem::file_size(path_), float32_bytes);
+  const auto file = ModelFile::Open(path_);
+  ASSERT_TRUE(file.ok()) << file.status();
+  const TensorRegistry registry = TensorRegistry::ForServing(file->spec(), file->table_rows());
+  std::vector<const float*> data;
+  for (const std::vector<float>& numbers : contents.values) data.push_back(numbers.data());
+  const auto expected = registry.BindServing(file->spec(), data);
+  const auto check = [](const StoredMatrix& matrix, Precision precision, const float* numbers) {
+    ASSERT_EQ(matrix.precision, precision);
+    std::vector<std::byte> row(StoredRowBytes(precision, matrix.columns));
+    for (size_t r = 0; r < matrix.rows; ++r) {
+      StoreRow(precision, {numbers + r * matrix.columns, matrix.columns}, row.data());
+      EXPECT_EQ(std::memcmp(matrix.row(r), row.data(), row.size()), 0) << r;
+    }
+  };
+  const auto& matrices = file->matrices();
+  check(*matrices.features.tables[1], Precision::kInt8, expected.features.tables[1]);
+  check(*matrices.blocks[0].stacked_weight, Precision::kBfloat16, expected.blocks[0].stacked_weight);
+  check(*matrices.blocks[0].u, Precision::kFloat32, expected.blocks[0].u);
+  check(*matrices.head_weight, Precision::kFloat32, expected.head_weight);
 }
 
 TEST_F(ModelFileTest, OutlivesAMoveAndTheFile) {
@@ -233,10 +267,17 @@ TEST_F(ForgedFileTest, RefusesHeadersThatDoNotFit) {
       {"a shape that overflows", [](Header* h) { h->mutable_tensors(kTable)->set_shape(0, (uint64_t{1} << 62) + 5); },
        "the config asks for"},
       {"another type", [](Header* h) { h->mutable_tensors(kTable)->set_data_type(Header::Tensor::UINT8); },
-       "the config asks for"},
+       "cannot have data type UINT8"},
       {"an unknown type",
        [](Header* h) { h->mutable_tensors(kTable)->set_data_type(static_cast<Header::Tensor::DataType>(77)); },
-       "the config asks for"},
+       "cannot have data type"},
+      {"fewer bits than the bytes",
+       [](Header* h) { h->mutable_tensors(kTable)->set_data_type(Header::Tensor::BFLOAT16); }, "has 20 bytes"},
+      {"int8 of another size",
+       [](Header* h) { h->mutable_tensors(kTable)->set_data_type(Header::Tensor::SCALED_INT8); }, "has 20 bytes"},
+      {"fewer bits for a bias",
+       [](Header* h) { h->mutable_tensors(kStacked + 1)->set_data_type(Header::Tensor::BFLOAT16); },
+       "cannot have data type BFLOAT16"},
       {"another name", [](Header* h) { h->mutable_tensors(kTable)->set_name("embedding.b.weight"); }, "is not there"},
       {"no tensors", [](Header* h) { h->clear_tensors(); }, "behind the last tensor"},
       {"one tensor less", [](Header* h) { h->mutable_tensors()->RemoveLast(); }, "behind the last tensor"},

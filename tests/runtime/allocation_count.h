@@ -6,11 +6,7 @@
 
 namespace hilomoe {
 
-struct AllocationCount {
-  uint64_t ours, onednns;  // told apart by the caller's address
-};
-
-AllocationCount Allocations();  // since the program started, of all threads
+uint64_t Allocations();  // since the program started, of all threads
 
 }  // namespace hilomoe
 

@@ -143,37 +143,19 @@ TEST_P(PredictorTest, PortableEqualsTheReference) {
 TEST_P(PredictorTest, Avx2EqualsTheReference) { CompareAll(model_, GetParam().most_rows, InstructionSet::kAvx2); }
 TEST_P(PredictorTest, Avx512EqualsTheReference) { CompareAll(model_, GetParam().most_rows, InstructionSet::kAvx512); }
 
-// The context's columns as if every candidate had brought its own.
-EncodedBatch Flatten(const ModelSpec& spec, const EncodedBatch& shared) {
-  EncodedBatch flat = shared;
-  flat.context_rows = shared.candidate_rows;
-  for (size_t f = 0; f < spec.features().size(); ++f) {
-    if (!spec.features()[f].is_context()) continue;
-    EncodedFeature& to = flat.features[f];
-    const EncodedFeature from = to;
-    for (size_t r = 1; r < flat.context_rows; ++r) {
-      to.rows.insert(to.rows.end(), from.rows.begin(), from.rows.end());
-      to.values.insert(to.values.end(), from.values.begin(), from.values.end());
-      to.missing.insert(to.missing.end(), from.missing.begin(), from.missing.end());
-      if (!from.offsets.empty()) to.offsets.push_back(static_cast<uint32_t>(to.rows.size()));
-    }
-  }
-  return flat;
-}
-
-// Invariant 6. Each is within the bound of the same reference, so they differ by at most twice the bound.
-TEST_P(PredictorTest, ComputeOnceEqualsFlat) {
-  const std::unique_ptr<Predictor> predictor = model_.Open();
-  Workspace workspace(*predictor);
-  for (const size_t rows : {2, 65, 100}) {
-    const EncodedBatch shared = RandomBatch(model_.spec, model_.table_rows, rows, true, rows);
-    const EncodedBatch flat = Flatten(model_.spec, shared);
-    const ReferenceOutput<Rounded> expected = model_.Reference(flat);
-    const std::vector<float> once = Evaluate(*predictor, shared, &workspace);
-    const std::vector<float> each = Evaluate(*predictor, flat, &workspace);
-    for (size_t r = 0; r < rows; ++r) {
-      if (expected.tie_gap[r] <= Rounded::kDeviations) continue;
-      EXPECT_NEAR(once[r], each[r], 2 * expected.logits[r].Bound()) << r;
+// Invariant 6: the same bits with a shared context, flat, and row by row.
+TEST_P(PredictorTest, EverySplitGivesTheSameBits) {
+  for (const InstructionSet set : {InstructionSet::kPortable, InstructionSet::kAvx2, InstructionSet::kAvx512}) {
+    if (!kernels::Supported(set)) continue;
+    const std::unique_ptr<Predictor> predictor = model_.Open(set);
+    Workspace workspace(*predictor);
+    for (const size_t rows : {2, 65, 100}) {
+      const EncodedBatch shared = RandomBatch(model_.spec, model_.table_rows, rows, true, rows);
+      const std::vector<float> whole = Evaluate(*predictor, shared, &workspace);
+      EXPECT_TRUE(SameBits(whole, Evaluate(*predictor, Flatten(model_.spec, shared), &workspace)));
+      for (size_t r = 0; r < rows; ++r) {
+        EXPECT_TRUE(SameBits({whole[r]}, Evaluate(*predictor, OneRow(model_.spec, shared, r), &workspace))) << r;
+      }
     }
   }
 }

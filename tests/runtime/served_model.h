@@ -23,7 +23,7 @@ class ServedModel {
  public:
   static constexpr uint32_t kIds = 6;
 
-  explicit ServedModel(const std::string& config, uint64_t seed = 1)
+  explicit ServedModel(const std::string& config, uint64_t seed = 1, const StoragePrecision& precision = {})
       : spec(SpecFromText(config)),
         table_rows(TableRowsFor(spec, kIds)),
         training(TensorRegistry::ForTraining(spec, table_rows)) {
@@ -32,6 +32,7 @@ class ServedModel {
     const std::vector<std::vector<float>> tensors = FoldTensors(spec, training, serving, weights);
     contents.header.mutable_config()->CopyFrom(spec.config());
     contents.table_rows = table_rows;
+    contents.precision = precision;
     for (const std::vector<float>& tensor : tensors) contents.tensors.emplace_back(tensor);
     for (const TableSpec& table : spec.tables()) {
       VocabularyIds& ids = contents.vocabularies.emplace_back();
@@ -48,7 +49,7 @@ class ServedModel {
     contents.tensors.clear();
   }
 
-  std::unique_ptr<Predictor> Open(kernels::InstructionSet set = kernels::InstructionSet::kAvx512) const {
+  std::unique_ptr<Predictor> Open(kernels::InstructionSet set = kernels::InstructionSet::kAvx512Bf16) const {
     absl::StatusOr<ModelFile> file = ModelFile::Open(path());
     EXPECT_TRUE(file.ok()) << file.status();
     auto predictor = Predictor::Create(*std::move(file), {.instruction_set = set});
@@ -72,6 +73,46 @@ class ServedModel {
  private:
   const TestDirectory directory_;
 };
+
+// The context's columns as if every candidate had brought its own.
+inline EncodedBatch Flatten(const ModelSpec& spec, const EncodedBatch& shared) {
+  EncodedBatch flat = shared;
+  flat.context_rows = shared.candidate_rows;
+  for (size_t f = 0; f < spec.features().size(); ++f) {
+    if (!spec.features()[f].is_context()) continue;
+    EncodedFeature& to = flat.features[f];
+    const EncodedFeature from = to;
+    for (size_t r = 1; r < flat.context_rows; ++r) {
+      to.rows.insert(to.rows.end(), from.rows.begin(), from.rows.end());
+      to.values.insert(to.values.end(), from.values.begin(), from.values.end());
+      to.missing.insert(to.missing.end(), from.missing.begin(), from.missing.end());
+      if (!from.offsets.empty()) to.offsets.push_back(static_cast<uint32_t>(to.rows.size()));
+    }
+  }
+  return flat;
+}
+
+// Candidate r of a batch with a shared context, alone.
+inline EncodedBatch OneRow(const ModelSpec& spec, const EncodedBatch& shared, size_t r) {
+  EncodedBatch one = shared;
+  one.candidate_rows = 1;
+  const auto keep = [](auto& values, size_t begin, size_t end) {
+    if (values.size() >= end) values = {values.begin() + begin, values.begin() + end};
+  };
+  for (size_t f = 0; f < spec.features().size(); ++f) {
+    if (spec.features()[f].is_context()) continue;
+    EncodedFeature& feature = one.features[f];
+    if (feature.offsets.empty()) {
+      keep(feature.rows, r, r + 1);
+    } else {
+      keep(feature.rows, feature.offsets[r], feature.offsets[r + 1]);
+      feature.offsets = {0, static_cast<uint32_t>(feature.rows.size())};
+    }
+    keep(feature.values, r, r + 1);
+    keep(feature.missing, r, r + 1);
+  }
+  return one;
+}
 
 // Logits against the reference's. A row that is closer to a top-k tie than rounding errors reach is left out.
 struct Comparison {

@@ -54,7 +54,7 @@ v1::ModelConfig MakeConfig(const BenchModelOptions& options) {
   return config;
 }
 
-// Of a size that keeps activations around 1.
+// Of a size that keeps activations and logits around 1.
 std::vector<float> RandomWeights(const ModelSpec& spec, const TensorRegistry& registry) {
   std::mt19937_64 engine(kSeed);
   std::normal_distribution<float> normal;
@@ -67,7 +67,8 @@ std::vector<float> RandomWeights(const ModelSpec& spec, const TensorRegistry& re
   }
   for (size_t t = registry.gathered(); t < registry.tensors().size(); ++t) {
     const TensorSpec& tensor = registry.tensors()[t];
-    const size_t fan_in = tensor.shape.size() > 1 ? tensor.shape.back() : 1;
+    const bool product = tensor.shape.size() > 1 || tensor.name == "head.weight";
+    const size_t fan_in = product ? tensor.shape.back() : 1;
     const float scale = 1 / std::sqrt(static_cast<float>(fan_in));
     for (size_t i = 0; i < tensor.size; ++i) weights[tensor.offset + i] = scale * normal(engine);
     const bool positive = absl::EndsWith(tensor.name, "norm.weight") || absl::EndsWith(tensor.name, "running_var");
@@ -86,6 +87,28 @@ std::vector<float> RandomWeights(const ModelSpec& spec, const TensorRegistry& re
   return weights;
 }
 
+// Adds the variance of storing weights: of W0 and V row by row; of U behind batch norm, which is folded into it, and of
+// an int8 U once more, as its product takes place in bfloat16.
+void AddStorageErrors(const ModelSpec& spec, Precision precision, const ModelTensors<Rounded>& tensors) {
+  for (size_t b = 0; b < spec.blocks().size(); ++b) {
+    const BlockSpec& block = spec.blocks()[b];
+    const BlockTensors<Rounded>& of = tensors.blocks[b];
+    const size_t D = block.input, O = block.width;
+    for (size_t o = 0; o < O + block.stack(); ++o) AddRoundingError(precision, of.base_weight + o * D, D);
+    for (size_t i = 0; i < block.stack(); ++i) {
+      std::vector<Rounded> folded;
+      std::vector<double> factor;
+      for (size_t o = 0; o < O; ++o) {
+        factor.push_back(of.gamma[o].value / std::sqrt(of.running_variance[o].value + kBatchNormEpsilon));
+        folded.emplace_back(factor[o] * of.u[i * O + o].value);
+      }
+      AddRoundingError(precision, folded.data(), O);
+      if (precision == Precision::kInt8) AddRoundingError(Precision::kBfloat16, folded.data(), O);
+      for (size_t o = 0; o < O; ++o) of.u[i * O + o].variance += folded[o].variance / (factor[o] * factor[o]);
+    }
+  }
+}
+
 }  // namespace
 
 int64_t IdOf(int feature, uint32_t rank) {
@@ -100,7 +123,22 @@ Flops BenchFlops(const BenchModelOptions& options) { return CountFlops(BenchSpec
 double BenchDenseBytes(const BenchModelOptions& options) {
   const ModelSpec spec = BenchSpec(options);
   const std::vector<uint32_t> no_rows(spec.tables().size(), 0);
-  return static_cast<double>(TensorRegistry::ForServing(spec, no_rows).size() * sizeof(float));
+  const TensorRegistry registry = TensorRegistry::ForServing(spec, no_rows);
+  double bytes = 0;
+  for (const TensorSpec& tensor : registry.tensors()) {
+    Precision packed = Precision::kFloat32;
+    if (tensor.storage == StorageGroup::kDense) packed = options.precision;
+    // Of int8 as bfloat16; top-k adds floats.
+    if (tensor.storage == StorageGroup::kExperts && options.top_k == 0) {
+      packed = std::min(options.precision, Precision::kBfloat16);
+    }
+    bytes += static_cast<double>(tensor.size) * PackedBytes(packed);
+  }
+  return bytes;
+}
+
+double PackedBytes(Precision precision) {
+  return 4.0 / kernels::ColumnsPerCell(static_cast<kernels::Precision>(precision));
 }
 
 absl::StatusOr<std::unique_ptr<BenchModel>> BenchModel::Create(const BenchModelOptions& options) {
@@ -125,10 +163,12 @@ absl::Status BenchModel::Write() {
   weights = {};
   const TensorRegistry no_rows = TensorRegistry::ForTraining(spec_, std::vector<uint32_t>(spec_.tables().size(), 0));
   reference_tensors_ = no_rows.Bind<const Rounded>(spec_, dense_.data());
+  AddStorageErrors(spec_, options_.precision, no_rows.Bind<Rounded>(spec_, dense_.data()));
 
   ModelFileContents contents;
   *contents.header.mutable_config() = spec_.config();
   contents.table_rows = table_rows;
+  contents.precision = {options_.precision, options_.precision, options_.precision};
   for (const std::vector<float>& tensor : tensors) contents.tensors.emplace_back(tensor);
   for (int feature = 0; feature < kCategoricalFeatures; ++feature) {
     VocabularyIds& ids = contents.vocabularies.emplace_back();
@@ -158,7 +198,7 @@ ReferenceOutput<Rounded> BenchModel::Reference(const EncodedBatch& batch, absl::
   few.candidate_rows = rows.size();
   few.context_rows = batch.context_rows == 1 ? 1 : rows.size();
   few.features.resize(spec_.features().size());
-  const ServingTensors<const float>& served = (*Open())->file().tensors();  // folding leaves the tables as they are
+  const FeatureTensors<const StoredMatrix>& served = (*Open())->file().matrices().features;
   std::vector<Rounded> arena;
   std::vector<uint32_t> table_rows;
   for (size_t t = 0; t < spec_.tables().size(); ++t) {
@@ -167,8 +207,9 @@ ReferenceOutput<Rounded> BenchModel::Reference(const EncodedBatch& batch, absl::
     const bool shared = spec_.features()[f].is_context() && batch.context_rows == 1;
     const size_t n = shared ? 1 : rows.size();
     for (size_t r = 0; r < n; ++r) {
-      const float* row = served.features.tables[t] + batch.features[f].rows[shared ? 0 : rows[r]] * table.width;
-      arena.insert(arena.end(), row, row + table.width);
+      std::vector<float> row(table.width);
+      served.tables[t]->ReadRow(batch.features[f].rows[shared ? 0 : rows[r]], row.data());
+      arena.insert(arena.end(), row.begin(), row.end());
       few.features[f].rows.push_back(static_cast<uint32_t>(r));
     }
     table_rows.push_back(static_cast<uint32_t>(n));
@@ -182,7 +223,9 @@ ReferenceOutput<Rounded> BenchModel::Reference(const EncodedBatch& batch, absl::
   }
   arena.insert(arena.end(), dense_.begin(), dense_.end());
   const TensorRegistry registry = TensorRegistry::ForTraining(spec_, table_rows);
-  return ReferenceForward(spec_, registry.Bind<const Rounded>(spec_, arena.data()), few);
+  ReferenceOptions options;
+  options.rounding = {options_.precision, options_.precision};
+  return ReferenceForward(spec_, registry.Bind<const Rounded>(spec_, arena.data()), few, options);
 }
 
 absl::StatusOr<BenchModel*> BenchModels::Get(const BenchModelOptions& options) {

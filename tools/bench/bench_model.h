@@ -20,6 +20,7 @@
 #include "model/flops.h"
 #include "model/model_spec.h"
 #include "model/reference.h"
+#include "model/stored_matrix.h"
 #include "model/tensor_registry.h"
 #include "runtime/predictor.h"
 
@@ -33,9 +34,11 @@ struct BenchModelOptions {
   int layers = 4;
   int experts = 16;
   int top_k = 0;
+  Precision precision = Precision::kFloat32;  // of tables, blocks and experts alike
 
   bool operator<(const BenchModelOptions& other) const {
-    return std::tie(ids, layers, experts, top_k) < std::tie(other.ids, other.layers, other.experts, other.top_k);
+    return std::tie(ids, layers, experts, top_k, precision) <
+           std::tie(other.ids, other.layers, other.experts, other.top_k, other.precision);
   }
 };
 
@@ -45,7 +48,9 @@ int64_t IdOf(int feature, uint32_t rank);
 // What follows from the options alone, without making the model.
 ModelSpec BenchSpec(const BenchModelOptions& options);
 Flops BenchFlops(const BenchModelOptions& options);
-double BenchDenseBytes(const BenchModelOptions& options);  // of all served tensors but the tables of ids
+double BenchDenseBytes(const BenchModelOptions& options);  // of all served tensors but the tables of ids, as packed
+// Of a number of a packed weight.
+double PackedBytes(Precision precision);
 
 class BenchModel {
  public:
@@ -55,12 +60,13 @@ class BenchModel {
   BenchModel& operator=(const BenchModel&) = delete;
 
   // Opened at the first call for each instruction set; any thread.
-  absl::StatusOr<const Predictor*> Open(kernels::InstructionSet limit = kernels::InstructionSet::kAvx512);
+  absl::StatusOr<const Predictor*> Open(kernels::InstructionSet limit = kernels::InstructionSet::kAvx512Bf16);
 
-  // The plain reference's output for some candidate rows of a batch, with the rounding errors that a float32 evaluation
-  // may have.
+  // The plain reference's output for some candidate rows of a batch, with the errors that a right evaluation may have:
+  // of float32 arithmetic, and of rounding the weights and the inputs of products to fewer bits. Embeddings are taken
+  // as they are stored.
   ReferenceOutput<Rounded> Reference(const EncodedBatch& batch, absl::Span<const size_t> rows);
-  // All trained tensors but the tables of ids.
+  // All trained tensors but the tables of ids; unrounded, with the variance of what is rounded when they are stored.
   const ModelTensors<const Rounded>& reference_tensors() const { return reference_tensors_; }
 
   const BenchModelOptions& options() const { return options_; }

@@ -57,7 +57,7 @@ double DistinctIds(uint32_t ids, IdLaw law, size_t draws) {
 }
 
 BenchRequest::BenchRequest(const BenchModel& model, const BenchRequestOptions& options, uint64_t seed)
-    : options_(options) {
+    : options_(options), seed_(seed) {
   const ModelSpec& spec = model.spec();
   values_.resize(spec.features().size());
   expected_.candidate_rows = options.candidates;

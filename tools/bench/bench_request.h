@@ -36,6 +36,7 @@ class BenchRequest {
   RequestView view() const { return {options_.candidates, context_, candidates_}; }
   const EncodedBatch& expected() const { return expected_; }
   const BenchRequestOptions& options() const { return options_; }
+  uint64_t seed() const { return seed_; }
 
  private:
   struct Values {
@@ -44,6 +45,7 @@ class BenchRequest {
   };
 
   BenchRequestOptions options_;
+  uint64_t seed_;
   std::vector<Values> values_;  // per feature
   std::vector<ColumnView> context_, candidates_;
   EncodedBatch expected_;

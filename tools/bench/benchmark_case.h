@@ -13,11 +13,11 @@ namespace hilomoe::bench {
 
 // What one run must do whatever the code: the bounds of the roofline. 0 = nothing of the kind.
 struct Work {
-  double flops = 0;                // a multiply-add is 2
-  std::string precision = "fp32";  // of these
-  double bytes = 0;                // read
-  double working_set = 0;          // from how much memory, which decides the cache level; 0: `bytes`
-  double random_reads = 0;         // of 64 bytes, each from somewhere else in memory
+  double flops = 0;                   // a multiply-add is 2
+  std::string precision = "float32";  // of these, as PrecisionName
+  double bytes = 0;                   // read
+  double working_set = 0;             // from how much memory, which decides the cache level; 0: `bytes`
+  double random_reads = 0;            // of 64 bytes, each from somewhere else in memory
 };
 
 enum class Cache {
@@ -34,7 +34,7 @@ struct Operands {
 struct Case {
   std::string group;            // "kernels"
   std::string name;             // "route_dense, 64 rows"
-  std::string instruction_set;  // that runs
+  std::string instruction_set;  // that runs: the name of its table of kernels
   Work work;
   Cache cache = Cache::kWarm;
   int threads = 1;                         // each with operands of its own, all at once

@@ -30,8 +30,9 @@ struct RunningBlock {
   absl::Status Create(const Kernels& kernels) {
     HILOMOE_ASSIGN_OR_RETURN(const Predictor* const predictor, model->Open());
     const size_t split = index == 0 ? model->spec().context_width() : 0;
-    HILOMOE_ASSIGN_OR_RETURN(block,
-                             ServedBlock::Create(spec, predictor->file().tensors().blocks[index], split, spec.input));
+    const ModelFile& file = predictor->file();
+    block = std::make_unique<ServedBlock>(spec, file.tensors().blocks[index], file.matrices().blocks[index], split,
+                                          spec.input);
     std::mt19937_64 engine(31);
     std::normal_distribution<float> normal;
     x.resize(kTileRows * spec.input);
@@ -97,11 +98,11 @@ void AddBlockCases(Suite* suite, std::vector<Case>* cases) {
         What{"block 2", 1, 400, Part::kWhole}}) {
     for (const int top_k : {0, 4}) {
       for (const int rows : {1, kTileRows}) {
-        for (const Kernels* kernels : SupportedKernels()) {
+        for (const Kernels* kernels : SupportedKernels(&Kernels::route_dense)) {
           Case c;
           c.group = "blocks";
           c.name = absl::StrCat(name, top_k > 0 ? ", top_k 4" : ", dense", ", rows ", rows);
-          c.instruction_set = absl::StrCat(kernels->name, " + ", ProductInstructionSet());
+          c.instruction_set = kernels->name;
           BlockSpec spec;
           spec.width = 400, spec.layers = 4, spec.experts = 16, spec.top_k = static_cast<size_t>(top_k);
           c.work = BlockWork(spec, input, rows);
@@ -112,7 +113,7 @@ void AddBlockCases(Suite* suite, std::vector<Case>* cases) {
             HILOMOE_RETURN_IF_ERROR(block->Create(*kernels));
             return Operands{[block] { return block->Verify(); }, [block] { block->Run(); }};
           };
-          if (kernels == &kernels::SelectKernels()) {
+          if (kernels->route_dense == kernels::SelectKernels().route_dense) {
             AddWarmAndFlushed(c, cases);
           } else {
             cases->push_back(c);

@@ -1,5 +1,6 @@
 // Look-up and gather of the candidates' embeddings, beside a plain loop over candidates and features.
 #include <algorithm>
+#include <cstddef>
 #include <cstring>
 #include <memory>
 #include <utility>
@@ -7,8 +8,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "model/status_macros.h"
-#include "runtime/dense_product.h"
 #include "runtime/input_gather.h"
+#include "runtime/packed_product.h"
 #include "tools/bench/result_check.h"
 #include "tools/bench/suite.h"
 
@@ -26,7 +27,8 @@ enum class Way {
 struct Gathering {
   explicit Gathering(const Predictor& predictor_)
       : predictor(predictor_),
-        gather(predictor_.file().spec(), predictor_.file().tensors().features, predictor_.kernels()),
+        gather(predictor_.file().spec(), predictor_.file().tensors().features, predictor_.file().matrices().features,
+               predictor_.kernels()),
         width(predictor_.file().spec().input_width()),
         x(kTileRows * width) {}
 
@@ -55,7 +57,7 @@ struct Gathering {
         const FeatureSpec& feature = spec.features()[spec.features().size() - request.candidates.size() + column];
         const int64_t id = request.candidates[column].ids[begin + static_cast<size_t>(r)];
         const uint32_t row = predictor.file().vocabularies()[feature.table].Find(id);
-        const float* embedding = predictor.file().tensors().features.tables[feature.table] + row * feature.width;
+        const std::byte* embedding = predictor.file().matrices().features.tables[feature.table]->row(row);
         std::memcpy(&x[static_cast<size_t>(r) * width + feature.input_offset], embedding,
                     feature.width * sizeof(float));
       }
@@ -71,8 +73,8 @@ struct Gathering {
           if (feature.is_context()) continue;
           const EncodedFeature& expected = request->expected().features[spec.FindFeature(feature.id)];
           for (int r = 0; r < rows; ++r) {
-            const float* row = predictor.file().tensors().features.tables[feature.table] +
-                               expected.rows[begin + static_cast<size_t>(r)] * feature.width;
+            const std::byte* row = predictor.file().matrices().features.tables[feature.table]->row(
+                expected.rows[begin + static_cast<size_t>(r)]);
             const float* got = &x[static_cast<size_t>(r) * width + feature.input_offset];
             wrong += std::memcmp(row, got, feature.width * sizeof(float)) != 0 ? 1 : 0;
           }

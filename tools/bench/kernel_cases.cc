@@ -1,5 +1,6 @@
-// The kernels of runtime/kernels but routing, at the shapes that they have in the bench model.
+// The kernels of runtime/kernels but routing and products, at the shapes that they have in the bench model.
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <memory>
@@ -9,6 +10,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "model/reference.h"
+#include "runtime/packed_product.h"
 #include "tools/bench/result_check.h"
 #include "tools/bench/suite.h"
 
@@ -42,7 +44,7 @@ Case KernelCase(const Kernels& kernels, std::string name, double flops, double b
 
 // Flushed only for the instruction set that is served with: then all are bound by memory.
 void Add(const Kernels& kernels, const Case& c, std::vector<Case>* cases) {
-  if (&kernels == &kernels::SelectKernels()) {
+  if (kernels.head == kernels::SelectKernels().head) {
     AddWarmAndFlushed(c, cases);
   } else {
     cases->push_back(c);
@@ -58,6 +60,7 @@ struct Experts {
         n(top_k_ ? kKept : kStack),
         gated(RandomNumbers(Size(rows_, n), 1)),
         u(RandomNumbers(Size(kStack, kWidth), 2)),
+        product({Precision::kFloat32, reinterpret_cast<const std::byte*>(u.data()), kStack, kWidth}, 0, kStack, true),
         bias(RandomNumbers(kWidth, 3)),
         start(RandomNumbers(Size(rows_, kStacked), 4)),
         y(start),
@@ -75,8 +78,8 @@ struct Experts {
       kernels.add_experts_top_k(rows, kWidth, n, gated.data(), n, index.data(), n, u.data(), kWidth, bias.data(),
                                 Activation::kRelu, y.data(), kStacked);
     } else {
-      kernels.add_experts_dense(rows, kWidth, n, gated.data(), n, u.data(), kWidth, bias.data(), Activation::kRelu,
-                                y.data(), kStacked);
+      product.Run(kernels, rows, gated.data(), n, {y.data(), kStacked, bias.data(), Activation::kRelu}, y.data(),
+                  kStacked, nullptr);
     }
   }
   absl::Status Verify(const Kernels& kernels) {
@@ -102,7 +105,9 @@ struct Experts {
   int rows;
   bool top_k;
   int n;
-  std::vector<float> gated, u, bias, start, y;
+  std::vector<float> gated, u;
+  PackedProduct product;  // of dense routing: gated times U
+  std::vector<float> bias, start, y;
   std::vector<int32_t> index;
 };
 
@@ -113,7 +118,7 @@ void AddExperts(const Kernels& kernels, std::vector<Case>* cases) {
       const double flops = 2.0 * rows * n * kWidth;
       // One row with top-k reads only the kept rows of U.
       const double read = static_cast<double>(Size(top_k && rows == 1 ? n : kStack, kWidth) + Size(rows, kWidth + n));
-      const std::string name = top_k ? "add_experts_top_k" : "add_experts_dense";
+      const std::string name = top_k ? "add_experts_top_k" : "product of dense experts";
       Case c = KernelCase(kernels, absl::StrCat(name, ", rows ", rows), flops, 4 * read);
       c.prepare = [rows, top_k, &kernels](int) -> absl::StatusOr<Operands> {
         const auto experts = std::make_shared<Experts>(rows, top_k);
@@ -122,7 +127,7 @@ void AddExperts(const Kernels& kernels, std::vector<Case>* cases) {
       };
       if (top_k) {
         Case dense = c;
-        dense.name = absl::StrCat("add_experts_dense, rows ", rows);
+        dense.name = absl::StrCat("product of dense experts, rows ", rows);
         c.compared_with.push_back(FullName(dense));
       }
       Add(kernels, c, cases);
@@ -264,7 +269,7 @@ void AddAttention(const Kernels& kernels, std::vector<Case>* cases) {
 }  // namespace
 
 void AddKernelCases(const Suite&, std::vector<Case>* cases) {
-  for (const Kernels* kernels : SupportedKernels()) {
+  for (const Kernels* kernels : SupportedKernels(&Kernels::head)) {
     AddExperts(*kernels, cases);
     AddReductions(*kernels, cases);
     AddActivations(*kernels, cases);

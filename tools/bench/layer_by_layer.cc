@@ -2,31 +2,26 @@
 
 #include <algorithm>
 #include <cmath>
-#include <utility>
 
 #include "model/reference.h"
-#include "model/status_macros.h"
+#include "model/stored_matrix.h"
+#include "runtime/packed_product.h"
 
 namespace hilomoe::bench {
 
-// y = x W^T with a weight of its own.
-struct LayerByLayer::Product {
-  absl::Status Create(const float* weight, size_t n, size_t k, const float* x, float* y) {
-    const int columns = static_cast<int>(n), depth = static_cast<int>(k);
-    HILOMOE_ASSIGN_OR_RETURN(product, DenseProduct::Create(weight, columns, depth, depth, depth, columns));
-    scratchpad.resize(product->scratchpad_bytes());
-    executor = std::make_unique<DenseProduct::Executor>(*product, x, y, scratchpad.data());
-    return absl::OkStatus();
-  }
+namespace {
 
-  std::unique_ptr<DenseProduct> product;
-  std::vector<std::byte> scratchpad;
-  std::unique_ptr<DenseProduct::Executor> executor;
-};
+// `count` rows of a matrix.
+StoredMatrix Rows(const StoredMatrix& matrix, size_t first, size_t count) {
+  return {matrix.precision, matrix.row(first), count, matrix.columns};
+}
+
+}  // namespace
 
 struct LayerByLayer::Block {
-  explicit Block(const BlockSpec& spec)
-      : y(kTileRows * spec.width),
+  Block(const BlockSpec& spec, const ServingBlockTensors<const StoredMatrix>& matrices)
+      : base(Rows(*matrices.stacked_weight, 0, spec.width), 0, spec.input),
+        y(kTileRows * spec.width),
         q(kTileRows * spec.input),
         a(kTileRows * spec.experts),
         r(a.size()),
@@ -34,91 +29,83 @@ struct LayerByLayer::Block {
         gated(a.size()),
         step(q.size()),
         index(a.size()),
-        zero(spec.width) {}
+        zero(spec.width) {
+    for (size_t l = 0; l < spec.layers; ++l) {
+      const StoredMatrix v = Rows(*matrices.stacked_weight, spec.width + l * spec.experts, spec.experts);
+      u.push_back(Rows(*matrices.u, l * spec.experts, spec.experts));
+      inputs.emplace_back(v, 0, spec.input);
+      steps.emplace_back(v, 0, spec.experts, true);
+      experts.emplace_back(u[l], 0, spec.experts, true);
+    }
+  }
 
-  std::vector<float> y;                        // [kTileRows, O]
-  std::vector<float> q;                        // [kTileRows, D]
-  std::vector<float> a, r, s, gated;           // [kTileRows, K]
-  std::vector<float> step;                     // s V_l [kTileRows, D]
-  std::vector<int32_t> index;                  // the kept experts
-  std::vector<float> zero;                     // [O]
-  Product base;                                // x W0^T
-  std::vector<Product> inputs, logits, steps;  // per layer x V_l^T, q V_l^T, s V_l
+  PackedProduct base;                  // x W0^T
+  std::vector<PackedProduct> inputs;   // per layer x V_l^T, and q V_l^T
+  std::vector<PackedProduct> steps;    // per layer s V_l
+  std::vector<PackedProduct> experts;  // per layer (a * s) U_l
+  std::vector<StoredMatrix> u;         // per layer U_l [K, O]
+  std::vector<float> y;                // [kTileRows, O]
+  std::vector<float> q;                // [kTileRows, D]
+  std::vector<float> a, r, s, gated;   // [kTileRows, K]
+  std::vector<float> step;             // s V_l [kTileRows, D]
+  std::vector<int32_t> index;          // the kept experts
+  std::vector<float> zero;             // [O]
 };
 
 LayerByLayer::LayerByLayer(const Predictor& predictor)
     : predictor_(predictor),
-      gather_(predictor.file().spec(), predictor.file().tensors().features, predictor.kernels()),
+      gather_(predictor.file().spec(), predictor.file().tensors().features, predictor.file().matrices().features,
+              predictor.kernels()),
       x_(kTileRows * predictor.file().spec().input_width()),
-      logits_(kTileRows) {}
+      logits_(kTileRows) {
+  const ModelFile& file = predictor.file();
+  for (size_t i = 0; i < file.spec().blocks().size(); ++i) {
+    blocks_.push_back(std::make_unique<Block>(file.spec().blocks()[i], file.matrices().blocks[i]));
+  }
+}
 LayerByLayer::~LayerByLayer() = default;
-
-absl::StatusOr<std::unique_ptr<LayerByLayer>> LayerByLayer::Create(const Predictor& predictor) {
-  auto evaluation = std::unique_ptr<LayerByLayer>(new LayerByLayer(predictor));
-  for (size_t i = 0; i < predictor.file().spec().blocks().size(); ++i) {
-    HILOMOE_RETURN_IF_ERROR(evaluation->AddBlock(i));
-  }
-  return evaluation;
-}
-
-absl::Status LayerByLayer::AddBlock(size_t index) {
-  const BlockSpec& spec = predictor_.file().spec().blocks()[index];
-  const size_t D = spec.input, O = spec.width, L = spec.layers, K = spec.experts;
-  const float* const x = index == 0 ? x_.data() : blocks_[index - 1]->y.data();
-  Block& block = *blocks_.emplace_back(std::make_unique<Block>(spec));
-  const float* const weight = predictor_.file().tensors().blocks[index].stacked_weight;  // [W0; V_1; ... V_L]
-  HILOMOE_RETURN_IF_ERROR(block.base.Create(weight, O, D, x, block.y.data()));
-  block.inputs.resize(L), block.logits.resize(L), block.steps.resize(L);
-  for (size_t l = 0; l < L; ++l) {
-    const float* const v = weight + (O + l * K) * D;
-    std::vector<float> transposed(D * K);
-    for (size_t i = 0; i < K; ++i) {
-      for (size_t d = 0; d < D; ++d) transposed[d * K + i] = v[i * D + d];
-    }
-    HILOMOE_RETURN_IF_ERROR(block.inputs[l].Create(v, K, D, x, block.a.data()));
-    HILOMOE_RETURN_IF_ERROR(block.logits[l].Create(v, K, D, block.q.data(), block.r.data()));
-    HILOMOE_RETURN_IF_ERROR(block.steps[l].Create(transposed.data(), D, K, block.s.data(), block.step.data()));
-  }
-  return absl::OkStatus();
-}
 
 void LayerByLayer::RunBlock(size_t index, int rows) {
   const BlockSpec& spec = predictor_.file().spec().blocks()[index];
   const ServingBlockTensors<const float>& tensors = predictor_.file().tensors().blocks[index];
   const kernels::Kernels& kernels = predictor_.kernels();
-  const float* const x = index == 0 ? x_.data() : blocks_[index - 1]->y.data();
+  const std::vector<float>& x = index == 0 ? x_ : blocks_[index - 1]->y;
   Block& block = *blocks_[index];
-  const size_t D = spec.input;
-  const int O = static_cast<int>(spec.width), K = static_cast<int>(spec.experts), k = static_cast<int>(spec.top_k);
-  block.base.executor->Run(rows);
-  kernels.squared_norm(rows, static_cast<int>(D), x, static_cast<int>(D), logits_.data());
+  const int D = static_cast<int>(spec.input), O = static_cast<int>(spec.width);
+  const int K = static_cast<int>(spec.experts), k = static_cast<int>(spec.top_k);
+  const auto run = [&](const PackedProduct& product, const std::vector<float>& from, int ldx,
+                       const kernels::ProductStore& store, std::vector<float>* to) {
+    product.Run(kernels, rows, from.data(), ldx, store, to->data(), product.outputs(), nullptr);
+  };
+  run(block.base, x, D, {}, &block.y);
+  kernels.squared_norm(rows, D, x.data(), D, logits_.data());
   for (int row = 0; row < rows; ++row) {
     const float norm = std::max(std::sqrt(logits_[row]), static_cast<float>(kMinQueryNorm));
     const float scale = tensors.alpha[0] / norm;
-    for (size_t d = row * D; d < (row + 1) * D; ++d) block.q[d] = scale * x[d];
+    for (size_t d = 0; d < spec.input; ++d) block.q[row * spec.input + d] = scale * x[row * spec.input + d];
   }
   for (size_t l = 0; l < spec.layers; ++l) {
     const bool last = l + 1 == spec.layers;
     // One layer has no earlier scores, so that its Gram matrix is not read.
     const kernels::Routing routing{1, K, k, 1.0F, tensors.tau + l, tensors.c + l * spec.experts, tensors.gram};
-    const float* const u = tensors.u + l * spec.experts * spec.width;
     const float* const bias = last ? tensors.bias : block.zero.data();
     const auto activation = last ? kernels::Activation::kRelu : kernels::Activation::kIdentity;
-    block.inputs[l].executor->Run(rows);
-    block.logits[l].executor->Run(rows);
+    run(block.inputs[l], x, D, {}, &block.a);
+    run(block.inputs[l], block.q, D, {}, &block.r);
     if (k > 0) {
       kernels.route_top_k(routing, rows, block.a.data(), block.r.data(), K, nullptr, block.gated.data(), k,
                           block.index.data(), k, block.s.data(), K);
-      kernels.add_experts_top_k(rows, O, k, block.gated.data(), k, block.index.data(), k, u, O, bias, activation,
-                                block.y.data(), O);
+      kernels.add_experts_top_k(rows, O, k, block.gated.data(), k, block.index.data(), k,
+                                reinterpret_cast<const float*>(block.u[l].data), O, bias, activation, block.y.data(),
+                                O);
     } else {
       kernels.route_dense(routing, rows, block.a.data(), block.r.data(), K, nullptr, block.gated.data(), K,
                           block.s.data(), K);
-      kernels.add_experts_dense(rows, O, K, block.gated.data(), K, u, O, bias, activation, block.y.data(), O);
+      run(block.experts[l], block.gated, K, {block.y.data(), O, bias, activation}, &block.y);
     }
     if (last) break;
-    block.steps[l].executor->Run(rows);
-    kernels.add(rows * static_cast<int>(D), block.step.data(), block.q.data());
+    run(block.steps[l], block.s, K, {}, &block.step);
+    kernels.add(rows * D, block.step.data(), block.q.data());
   }
 }
 

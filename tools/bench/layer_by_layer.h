@@ -13,30 +13,25 @@
 #include <memory>
 #include <vector>
 
-#include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "model/encoded_batch.h"
-#include "runtime/dense_product.h"
 #include "runtime/input_gather.h"
 #include "runtime/predictor.h"
 
 namespace hilomoe::bench {
 
-// One thread's. The predictor must outlive it.
+// One thread's. The predictor, of a float32 model, must outlive it.
 class LayerByLayer {
  public:
-  static absl::StatusOr<std::unique_ptr<LayerByLayer>> Create(const Predictor& predictor);
+  explicit LayerByLayer(const Predictor& predictor);
   ~LayerByLayer();
 
   // scores: one probability a candidate row of a flat batch.
   void Evaluate(const EncodedBatch& batch, absl::Span<float> scores);
 
  private:
-  struct Product;
   struct Block;
 
-  explicit LayerByLayer(const Predictor& predictor);
-  absl::Status AddBlock(size_t index);
   void RunBlock(size_t index, int rows);
 
   const Predictor& predictor_;

@@ -7,7 +7,6 @@
 #include "absl/strings/str_cat.h"
 #include "model/flops.h"
 #include "model/status_macros.h"
-#include "runtime/dense_product.h"
 #include "tools/bench/layer_by_layer.h"
 #include "tools/bench/result_check.h"
 #include "tools/bench/suite.h"
@@ -51,7 +50,7 @@ Case MakeCase(Suite* suite, const BenchModelOptions& options, bool at_once) {
   c.group = "layers";
   c.name = absl::StrCat("L ", options.layers, ", K ", options.experts, options.top_k > 0 ? ", top_k 4, " : ", ",
                         at_once ? "at once, " : "layer by layer, ", kCandidates, " flat rows");
-  c.instruction_set = absl::StrCat(kernels::SelectKernels().name, " + ", ProductInstructionSet());
+  c.instruction_set = kernels::SelectKernels().name;
   c.work.flops =
       kCandidates * (at_once ? static_cast<double>(BenchFlops(options).row) : LayerByLayerFlops(BenchSpec(options)));
   c.work.bytes = BenchDenseBytes(options);
@@ -59,9 +58,7 @@ Case MakeCase(Suite* suite, const BenchModelOptions& options, bool at_once) {
     HILOMOE_ASSIGN_OR_RETURN(BenchModel* const model, suite->models.Get(options));
     HILOMOE_ASSIGN_OR_RETURN(const Predictor* const predictor, model->Open());
     const auto evaluation = std::make_shared<Evaluation>(*predictor);
-    if (!at_once) {
-      HILOMOE_ASSIGN_OR_RETURN(evaluation->layers, LayerByLayer::Create(*predictor));
-    }
+    if (!at_once) evaluation->layers = std::make_unique<LayerByLayer>(*predictor);
     evaluation->requests = MakeRequests(*model, {kCandidates, true, IdLaw::kZipf}, 8, static_cast<uint64_t>(thread));
     return Operands{[evaluation, model] { return evaluation->Verify(model); },
                     [evaluation] {

@@ -6,7 +6,6 @@
 #include "absl/strings/str_cat.h"
 #include "model/flops.h"
 #include "model/status_macros.h"
-#include "runtime/dense_product.h"
 #include "tools/bench/result_check.h"
 #include "tools/bench/suite.h"
 
@@ -20,6 +19,7 @@ struct Prediction {
     for (size_t i = 0; i < requests.size(); ++i) {
       HILOMOE_RETURN_IF_ERROR(predictor.Predict(requests[i]->view(), &workspace, absl::MakeSpan(scores)));
       HILOMOE_RETURN_IF_ERROR(CheckScores(model, *requests[i], scores, i));
+      if (i == 0) HILOMOE_RETURN_IF_ERROR(CheckSplits(*model, predictor, *requests[i], scores));
     }
     return absl::OkStatus();
   }
@@ -39,23 +39,25 @@ struct PredictorCase {
   int top_k;
   bool flat;
   const kernels::Kernels* kernels;
+  Precision precision = Precision::kFloat32;
 };
 
 Case MakeCase(Suite* suite, const PredictorCase& what) {
   Case c;
+  const BenchModelOptions options{.ids = suite->options.ids, .top_k = what.top_k, .precision = what.precision};
   c.group = "predictor";
   c.name = absl::StrCat(what.top_k > 0 ? "top_k 4" : "dense", ", ", what.candidates, " candidates, ",
                         what.flat ? "flat rows" : "compute-once");
-  c.instruction_set = absl::StrCat(what.kernels->name, " + ", ProductInstructionSet());
-  // The config alone decides the FLOPs: a model without ids has the same.
+  if (what.precision != Precision::kFloat32) absl::StrAppend(&c.name, ", ", PrecisionName(what.precision));
+  c.instruction_set = what.kernels->name;
   const double n = static_cast<double>(what.candidates);
-  const Flops flops = BenchFlops({.top_k = what.top_k});
+  const Flops flops = BenchFlops(options);
+  c.work.precision = PrecisionName(what.precision);  // of all but routing and the head
   c.work.flops = what.flat ? n * static_cast<double>(flops.row)
                            : static_cast<double>(flops.request) + n * static_cast<double>(flops.candidate);
-  c.work.bytes = BenchDenseBytes({.top_k = what.top_k});
-  c.prepare = [suite, what](int thread) -> absl::StatusOr<Operands> {
-    HILOMOE_ASSIGN_OR_RETURN(BenchModel* const model,
-                             suite->models.Get({.ids = suite->options.ids, .top_k = what.top_k}));
+  c.work.bytes = BenchDenseBytes(options);
+  c.prepare = [suite, what, options](int thread) -> absl::StatusOr<Operands> {
+    HILOMOE_ASSIGN_OR_RETURN(BenchModel* const model, suite->models.Get(options));
     HILOMOE_ASSIGN_OR_RETURN(const Predictor* const predictor, model->Open(what.kernels->instruction_set));
     const auto prediction = std::make_shared<Prediction>(*predictor);
     prediction->requests =
@@ -85,8 +87,15 @@ void AddPredictorCases(Suite* suite, std::vector<Case>* cases) {
       }
     }
   }
-  for (const kernels::Kernels* kernels : SupportedKernels()) {
-    if (kernels == best) continue;
+  for (const size_t candidates : {1, 10, 100, 1000}) {
+    for (const Precision precision : {Precision::kBfloat16, Precision::kInt8}) {
+      Case c = MakeCase(suite, {candidates, 0, false, best, precision});
+      c.compared_with.push_back(FullName(MakeCase(suite, {candidates, 0, false, best})));
+      AddWarmAndFlushed(c, cases);
+    }
+  }
+  for (const kernels::Kernels* kernels : SupportedKernels(&kernels::Kernels::route_dense)) {
+    if (kernels->route_dense == best->route_dense) continue;
     for (const bool flat : {true, false}) {
       Case c = MakeCase(suite, {100, 0, flat, kernels});
       c.compared_with.push_back(FullName(MakeCase(suite, {100, 0, flat, best})));

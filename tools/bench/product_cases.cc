@@ -1,92 +1,217 @@
-// The stacked product [W0; V] x at the shapes of the bench model: of one row (bound by reading the weight) and of
-// tiles.
+// The stacked product [W0; V] x at the shapes of the bench model, in every precision: of one row (bound by reading the
+// weight) and of tiles. Rounding the activations is part of it, as serving pays it, and timed alone as well.
+#include <algorithm>
+#include <cmath>
 #include <cstddef>
+#include <cstdint>
+#include <cstring>
 #include <memory>
 #include <random>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "model/status_macros.h"
-#include "runtime/dense_product.h"
+#include "model/reference.h"
+#include "model/stored_matrix.h"
+#include "runtime/packed_product.h"
 #include "tools/bench/result_check.h"
 #include "tools/bench/suite.h"
 
 namespace hilomoe::bench {
 namespace {
 
+using kernels::Kernels;
+
+constexpr Precision kPrecisions[] = {Precision::kFloat32, Precision::kBfloat16, Precision::kInt8};
+
+std::vector<float> RandomNumbers(size_t n, uint64_t seed) {
+  std::mt19937_64 engine(seed);
+  std::normal_distribution<float> normal;
+  std::vector<float> numbers(n);
+  for (float& x : numbers) x = normal(engine);
+  return numbers;
+}
+
 struct Shape {
   const char* name;
-  int n, k;
+  size_t n, k;
 };
 constexpr Shape kShapes[] = {{"block 1", 464, 624},
                              {"block 1, context's half", 464, 416},
                              {"block 1, candidate's half", 464, 208},
                              {"blocks 2 and 3", 464, 400}};
 
+std::vector<std::byte> RandomWeight(const Shape& shape, Precision precision) {
+  const std::vector<float> numbers = RandomNumbers(shape.n * shape.k, 21);
+  const size_t row_bytes = StoredRowBytes(precision, shape.k);
+  std::vector<std::byte> stored(shape.n * row_bytes);
+  for (size_t i = 0; i < shape.n; ++i) {
+    StoreRow(precision, {&numbers[i * shape.k], shape.k}, &stored[i * row_bytes]);
+  }
+  return stored;
+}
+
 struct Product {
-  Product(const Shape& shape_, int rows_)
+  Product(const Shape& shape_, Precision precision, int rows_, const Kernels& kernels_)
       : shape(shape_),
         rows(rows_),
-        weight(static_cast<size_t>(shape_.n) * static_cast<size_t>(shape_.k)),
-        x(static_cast<size_t>(kTileRows) * static_cast<size_t>(shape_.k)),
-        y(static_cast<size_t>(kTileRows) * static_cast<size_t>(shape_.n)) {
-    std::mt19937_64 engine(21);
-    std::normal_distribution<float> normal;
-    for (float& w : weight) w = normal(engine);
-    for (float& value : x) value = normal(engine);
+        kernels(kernels_),
+        stored(RandomWeight(shape_, precision)),
+        weight{precision, stored.data(), shape_.n, shape_.k},
+        product(weight, 0, shape_.k),
+        x(RandomNumbers(kTileRows * shape_.k, 22)),
+        y(kTileRows * shape_.n),
+        scratchpad(product.scratchpad_bytes()) {}
+
+  void Run() {
+    const int n = static_cast<int>(shape.n), k = static_cast<int>(shape.k);
+    product.Run(kernels, rows, x.data(), k, {}, y.data(), n, scratchpad.data());
   }
-  absl::Status Create() {
-    HILOMOE_ASSIGN_OR_RETURN(product, DenseProduct::Create(weight.data(), shape.n, shape.k, shape.k, shape.k, shape.n));
-    scratchpad.resize(product->scratchpad_bytes());
-    executor = std::make_unique<DenseProduct::Executor>(*product, x.data(), y.data(), scratchpad.data());
-    return absl::OkStatus();
-  }
-  absl::Status Verify() const {
-    executor->Run(rows);
-    for (int r = 0; r < rows; r += 7) {  // some rows, all of their columns
-      std::vector<Rounded> expected(static_cast<size_t>(shape.n), 0.0);
-      for (int i = 0; i < shape.n; ++i) {
-        for (int j = 0; j < shape.k; ++j) {
-          expected[i] += Rounded(weight[static_cast<size_t>(i) * shape.k + j]) * Rounded(x[r * shape.k + j]);
-        }
+  // Some rows, all of their columns, against the weights as they are stored; the bound knows how x is rounded.
+  absl::Status Verify() {
+    Run();
+    std::vector<float> w(shape.k);
+    for (size_t r = 0; r < static_cast<size_t>(rows); r += 7) {
+      std::vector<Rounded> row(&x[r * shape.k], &x[r * shape.k] + shape.k), expected(shape.n, 0.0);
+      AddRoundingError(weight.precision, row.data(), shape.k);
+      for (size_t i = 0; i < shape.n; ++i) {
+        weight.ReadRow(i, w.data());
+        for (size_t j = 0; j < shape.k; ++j) expected[i] += Rounded(w[j]) * row[j];
       }
-      const auto got = absl::MakeConstSpan(y).subspan(static_cast<size_t>(r) * shape.n, shape.n);
-      HILOMOE_RETURN_IF_ERROR(CheckNumbers(absl::StrCat("row ", r), got, expected));
+      const absl::Status status = CheckNumbers(absl::StrCat("row ", r), {&y[r * shape.n], shape.n}, expected);
+      if (!status.ok()) return status;
     }
     return absl::OkStatus();
   }
 
   const Shape shape;
   const int rows;
-  std::vector<float> weight, x, y;
+  const Kernels& kernels;
+  const std::vector<std::byte> stored;
+  const StoredMatrix weight;
+  const PackedProduct product;
+  const std::vector<float> x;
+  std::vector<float> y;
   std::vector<std::byte> scratchpad;
-  std::unique_ptr<DenseProduct> product;
-  std::unique_ptr<DenseProduct::Executor> executor;
 };
+
+Case ProductCase(const Shape& shape, int rows, Precision precision, const Kernels& kernels) {
+  Case c;
+  c.group = "products";
+  c.name = absl::StrCat(shape.name, ", ", shape.k, " to ", shape.n, ", rows ", rows, ", ", PrecisionName(precision));
+  c.instruction_set = kernels.name;
+  const double n = static_cast<double>(shape.n), k = static_cast<double>(shape.k);
+  c.work.flops = 2 * rows * n * k;
+  c.work.precision = PrecisionName(precision);
+  c.work.bytes = PackedBytes(precision) * n * k + 4 * rows * k;
+  c.prepare = [shape, rows, precision, &kernels](int) -> absl::StatusOr<Operands> {
+    const auto product = std::make_shared<Product>(shape, precision, rows, kernels);
+    return Operands{[product] { return product->Verify(); }, [product] { product->Run(); }};
+  };
+  return c;
+}
+
+// ---- what the products of fewer bits are given ----
+
+constexpr int kRows = 64, kWidth = 400;
+
+struct Conversion {
+  Conversion(Precision to_, const Kernels& kernels_) : to(to_), kernels(kernels_) {}
+
+  void Run() {
+    if (to == Precision::kInt8) {
+      kernels.quantise(kRows, kWidth, x.data(), kWidth, cells.data(), kWidth / 4, scale.data());
+    } else {
+      kernels.round_to_bfloat16(kRows, kWidth, x.data(), kWidth, cells.data(), kWidth / 2);
+    }
+  }
+  absl::Status Verify() {
+    Run();
+    for (size_t r = 0; r < kRows; ++r) {
+      if (to == Precision::kInt8 ? !RightInt8(r) : !RightBfloat16(r)) {
+        return absl::DataLossError(absl::StrCat("row ", r, " is converted wrongly"));
+      }
+    }
+    return absl::OkStatus();
+  }
+  // The bits that a file would hold.
+  bool RightBfloat16(size_t r) const {
+    std::vector<std::byte> expected(StoredRowBytes(to, kWidth));
+    StoreRow(to, {&x[r * kWidth], kWidth}, expected.data());
+    return std::memcmp(expected.data(), &cells[r * kWidth / 2], expected.size()) == 0;
+  }
+  // Half a step off at most, where the row's largest number is 127 steps.
+  bool RightInt8(size_t r) const {
+    const auto* q = reinterpret_cast<const uint8_t*>(&cells[r * kWidth / 4]);
+    const float* row = &x[r * kWidth];
+    double largest = 0, error = 0;
+    for (size_t d = 0; d < kWidth; ++d) largest = std::max(largest, std::fabs(static_cast<double>(row[d])));
+    for (size_t d = 0; d < kWidth; ++d) error = std::max(error, std::fabs(double{scale[r]} * (q[d] - 128) - row[d]));
+    return error <= largest / 254 * 1.0001 && std::fabs(scale[r] * 127 - largest) <= largest * 1e-6;
+  }
+
+  const Precision to;
+  const Kernels& kernels;
+  const std::vector<float> x = RandomNumbers(kRows * kWidth, 23);
+  std::vector<uint32_t> cells = std::vector<uint32_t>(x.size() / 2);
+  std::vector<float> scale = std::vector<float>(kRows);
+};
+
+void AddConversions(std::vector<Case>* cases) {
+  for (const Kernels* kernels : SupportedKernels(&Kernels::quantise)) {
+    for (const Precision to : {Precision::kBfloat16, Precision::kInt8}) {
+      Case c;
+      c.group = "products";
+      c.name = absl::StrCat(to == Precision::kInt8 ? "quantise" : "round_to_bfloat16", ", ", kRows, " x ", kWidth);
+      c.instruction_set = kernels->name;
+      c.work.bytes = 4.0 * kRows * kWidth;
+      c.prepare = [to, kernels](int) -> absl::StatusOr<Operands> {
+        const auto conversion = std::make_shared<Conversion>(to, *kernels);
+        return Operands{[conversion] { return conversion->Verify(); }, [conversion] { conversion->Run(); }};
+      };
+      if (kernels->quantise == kernels::SelectKernels().quantise) {
+        AddWarmAndFlushed(c, cases);
+      } else {
+        cases->push_back(c);
+      }
+    }
+  }
+}
 
 }  // namespace
 
 void AddProductCases(const Suite& suite, std::vector<Case>* cases) {
-  for (const Shape& shape : kShapes) {
-    for (const int rows : {1, 8, kTileRows}) {
-      Case c;
-      c.group = "products";
-      c.name = absl::StrCat(shape.name, ", ", shape.k, " to ", shape.n, ", rows ", rows);
-      c.instruction_set = ProductInstructionSet();
-      c.work.flops = 2.0 * rows * shape.n * shape.k;
-      c.work.bytes = 4.0 * (shape.n * shape.k + rows * (shape.n + shape.k));
-      c.prepare = [&shape, rows](int) -> absl::StatusOr<Operands> {
-        const auto product = std::make_shared<Product>(shape, rows);
-        HILOMOE_RETURN_IF_ERROR(product->Create());
-        return Operands{[product] { return product->Verify(); }, [product] { product->executor->Run(product->rows); }};
-      };
+  const auto add = [&](const Shape& shape, int rows, Precision precision, std::string* float32) {
+    // The conversion and the product.
+    const auto code = [precision](const Kernels& kernels) {
+      return std::make_pair(kernels.quantise, kernels.product[static_cast<int>(precision)]);
+    };
+    for (const Kernels* kernels : SupportedKernels(code)) {
+      Case c = ProductCase(shape, rows, precision, *kernels);
+      if (code(*kernels) != code(kernels::SelectKernels())) {
+        if (rows == kTileRows) cases->push_back(c);
+        continue;
+      }
+      if (precision == Precision::kFloat32) {
+        *float32 = FullName(c);
+      } else {
+        c.compared_with.push_back(*float32);
+      }
       AddWarmAndFlushed(c, cases);
       if (rows < kTileRows || suite.options.threads == 1) continue;
-      c.compared_with.push_back(FullName(c));
+      c.compared_with = {FullName(c)};
       c.threads = suite.options.threads;
       cases->push_back(c);
     }
+  };
+  for (const Shape& shape : kShapes) {
+    for (const int rows : {1, 8, kTileRows}) {
+      std::string float32;
+      for (const Precision precision : kPrecisions) add(shape, rows, precision, &float32);
+    }
   }
+  AddConversions(cases);
 }
 
 }  // namespace hilomoe::bench

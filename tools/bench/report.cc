@@ -7,7 +7,6 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "nlohmann/json.hpp"
-#include "runtime/dense_product.h"
 #include "runtime/kernels/kernels.h"
 #include "tools/common/statistics.h"
 
@@ -33,7 +32,7 @@ std::string RateText(double amount, double seconds) {
 double BytesOf(const Work& work) { return work.bytes > 0 ? work.bytes : 64 * work.random_reads; }
 
 std::string Row(const std::vector<std::string>& cells) {
-  constexpr int kNameWidth = 60, kSetWidth = 24;
+  constexpr int kNameWidth = 68, kSetWidth = 15;
   std::string row = absl::StrFormat("%-*s %-*s", kNameWidth, cells[0], kSetWidth, cells[1]);
   for (size_t i = 2; i + 1 < cells.size(); ++i) absl::StrAppendFormat(&row, "%11s", cells[i]);
   return absl::StrCat(row, "  ", cells.back(), "\n");
@@ -75,7 +74,6 @@ Report MakeReport(const Machine& machine, int repetitions, const MemoryUse& memo
                   std::vector<Measurement> measurements) {
   Report report;
   report.machine = machine;
-  report.products = ProductInstructionSet();
   report.kernels = kernels::SelectKernels().name;
   report.repetitions = repetitions;
   report.memory = memory;
@@ -90,10 +88,10 @@ Report MakeReport(const Machine& machine, int repetitions, const MemoryUse& memo
 
 std::string ReportText(const Report& report) {
   const Machine& machine = report.machine;
-  std::string text = absl::StrFormat(
-      "%s, %d usable, L1 %d KiB, L2 %d KiB, L3 %d MiB; kernels %s, products %s; %d repetitions, interleaved\n",
-      machine.cpu, machine.cpus, machine.l1_bytes >> 10, machine.l2_bytes >> 10, machine.l3_bytes >> 20, report.kernels,
-      report.products, report.repetitions);
+  std::string text =
+      absl::StrFormat("%s, %d usable, L1 %d KiB, L2 %d KiB, L3 %d MiB; kernels %s; %d repetitions, interleaved\n",
+                      machine.cpu, machine.cpus, machine.l1_bytes >> 10, machine.l2_bytes >> 10, machine.l3_bytes >> 20,
+                      report.kernels, report.repetitions);
   absl::StrAppendFormat(&text, "bench model in memory: file %.1f MiB, a thread's workspace %.2f MiB\n",
                         report.memory.file_bytes / (1 << 20), report.memory.workspace_bytes / (1 << 20));
   std::string group;
@@ -131,8 +129,7 @@ std::string ReportJson(const Report& report) {
   const Machine& machine = report.machine;
   json out;
   out["machine"] = {{"cpu", machine.cpu},           {"cpus", machine.cpus},         {"l1_bytes", machine.l1_bytes},
-                    {"l2_bytes", machine.l2_bytes}, {"l3_bytes", machine.l3_bytes}, {"kernels", report.kernels},
-                    {"products", report.products}};
+                    {"l2_bytes", machine.l2_bytes}, {"l3_bytes", machine.l3_bytes}, {"kernels", report.kernels}};
   out["memory"] = {{"file_bytes", report.memory.file_bytes}, {"workspace_bytes", report.memory.workspace_bytes}};
   out["repetitions"] = report.repetitions;
   out["benchmarks"] = json::array();

@@ -24,8 +24,7 @@ struct Comparison {
 
 struct Report {
   Machine machine;
-  std::string products;  // what multiplies matrices: "onednn avx512"
-  std::string kernels;   // the best table of kernels here
+  std::string kernels;  // the best table of them here
   int repetitions = 0;
   MemoryUse memory;
   std::vector<Measurement> measurements;

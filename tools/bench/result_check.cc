@@ -2,13 +2,19 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 
 #include "absl/strings/str_cat.h"
+#include "model/status_macros.h"
 
 namespace hilomoe::bench {
 namespace {
 
 constexpr size_t kRowsChecked = 4;  // of a request: the reference takes milliseconds a row
+
+bool SameBits(absl::Span<const float> a, absl::Span<const float> b) {
+  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
+}
 
 }  // namespace
 
@@ -42,6 +48,31 @@ absl::Status CheckScores(BenchModel* model, const BenchRequest& request, absl::S
     if (!(std::fabs(score - s) <= bound)) {
       return absl::DataLossError(
           absl::StrCat("row ", rows[i], " of ", n, " scores ", score, " instead of ", s, ", bound ", bound));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckSplits(const BenchModel& model, const Predictor& predictor, const BenchRequest& request,
+                         absl::Span<const float> scores) {
+  Workspace workspace(predictor);
+  BenchRequestOptions options = request.options();
+  options.flat = !options.flat;
+  const BenchRequest twin(model, options, request.seed());
+  std::vector<float> other(scores.size());
+  HILOMOE_RETURN_IF_ERROR(predictor.Predict(twin.view(), &workspace, absl::MakeSpan(other)));
+  if (!SameBits(scores, other)) return absl::DataLossError("flat rows and a shared context differ in their scores");
+  std::vector<ColumnView> row(request.view().candidates.begin(), request.view().candidates.end());
+  for (size_t r = 0; r < scores.size(); ++r) {
+    for (size_t i = 0; i < row.size(); ++i) {
+      const ColumnView& whole = request.view().candidates[i];
+      row[i].ids = whole.ids.empty() ? whole.ids : whole.ids.subspan(r, 1);
+      row[i].numbers = whole.numbers.empty() ? whole.numbers : whole.numbers.subspan(r, 1);
+    }
+    float alone = 0;
+    HILOMOE_RETURN_IF_ERROR(predictor.Predict({1, request.view().context, row}, &workspace, {&alone, 1}));
+    if (!SameBits(scores.subspan(r, 1), {&alone, 1})) {
+      return absl::DataLossError(absl::StrCat("row ", r, " scores ", scores[r], ", alone ", alone));
     }
   }
   return absl::OkStatus();

@@ -19,9 +19,14 @@ absl::Status CheckNumbers(const std::string& what, absl::Span<const float> got, 
 
 // Probabilities of some rows of a request, spread over it, against the plain reference:
 //   |score - s| <= s (1 - s) Bound(logit) + 2^-24
-// Rows closer to a top-k tie than rounding errors reach are left out. `place`: which rows, so that several requests
-// check different ones.
+// Bound: as above, of a model with fewer bits with the errors of these (BenchModel::Reference). Rows closer to a top-k
+// tie than rounding errors reach are left out. `place`: which rows, so that several requests check different ones.
 absl::Status CheckScores(BenchModel* model, const BenchRequest& request, absl::Span<const float> scores, size_t place);
+
+// That the scores of a request have the same bits whatever its rows are evaluated with: the context shared or in every
+// row, and each row alone.
+absl::Status CheckSplits(const BenchModel& model, const Predictor& predictor, const BenchRequest& request,
+                         absl::Span<const float> scores);
 
 // Encoded rows and numbers against what the request was made from; both must be equal.
 absl::Status CheckEncoded(const BenchRequest& request, const EncodedBatch& encoded);

@@ -3,9 +3,21 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
+#include "model/stored_matrix.h"
+#include "runtime/kernels/kernels.h"
 #include "tools/common/statistics.h"
 
 namespace hilomoe::bench {
+namespace {
+
+int Place(const std::string& instruction_set) {
+  int count = 0, place = 0;
+  const kernels::Kernels* const* all = kernels::AllKernels(&count);
+  while (place < count && all[place]->name != instruction_set) ++place;
+  return place;
+}
+
+}  // namespace
 
 double Median(const std::vector<double>& values) { return Quantile(values, 0.5); }
 
@@ -21,18 +33,19 @@ Roofline::Roofline(const Machine& machine, const std::vector<Measurement>& measu
   }
 }
 
-std::optional<double> Roofline::Rate(const std::string& limit, const std::string& instruction_set, int threads) const {
+std::optional<double> Roofline::Rate(const std::string& limit, int threads, const std::string& instruction_set) const {
   const auto found = rates_.find({limit, threads});
   if (found == rates_.end()) return std::nullopt;
-  if (const auto own = found->second.find(instruction_set); own != found->second.end()) return own->second;
-  double best = 0;
-  for (const auto& [name, rate] : found->second) best = std::max(best, rate);
+  std::optional<double> best;
+  for (const auto& [name, rate] : found->second) {
+    if (Place(name) <= Place(instruction_set)) best = std::max(best.value_or(0), rate);
+  }
   return best;
 }
 
 std::optional<Bound> Roofline::ReadBound(const Case& c) const {
   const double bytes = c.work.bytes, working_set = c.work.working_set > 0 ? c.work.working_set : bytes;
-  const std::optional<double> memory = Rate(ReadLimit("memory"), "", c.threads);
+  const std::optional<double> memory = Rate(ReadLimit("memory"), c.threads);
   if (bytes <= 0 || !memory.has_value()) return std::nullopt;
   // However often it is read afterwards.
   if (c.cache == Cache::kFlushed) return Bound{ReadLimit("memory"), working_set / *memory};
@@ -42,7 +55,7 @@ std::optional<Bound> Roofline::ReadBound(const Case& c) const {
   double held = 0;  // of the working set, so far
   for (const auto& [level, size] : caches) {
     const double here = std::max(0.0, std::min(working_set, static_cast<double>(size)) - held);
-    const std::optional<double> rate = Rate(ReadLimit(level), "", c.threads);
+    const std::optional<double> rate = Rate(ReadLimit(level), c.threads);
     if (here == 0 || !rate.has_value()) continue;
     bound = {ReadLimit(level), bound.seconds + here / working_set * bytes / *rate};
     held += here;
@@ -54,13 +67,14 @@ std::optional<Bound> Roofline::ReadBound(const Case& c) const {
 std::optional<Bound> Roofline::Of(const Case& c) const {
   if (c.group == kLimitsGroup) return std::nullopt;
   std::optional<Bound> bound = ReadBound(c);
-  const auto add = [&](double amount, const std::string& limit, const std::string& instruction_set) {
-    const std::optional<double> rate = Rate(limit, instruction_set, c.threads);
+  const auto add = [&](double amount, const std::string& limit, std::optional<double> rate) {
     if (amount <= 0 || !rate.has_value()) return;
     if (!bound.has_value() || amount / *rate > bound->seconds) bound = Bound{limit, amount / *rate};
   };
-  add(c.work.flops, FmaLimit(c.work.precision), c.instruction_set);
-  add(c.work.random_reads, kRandomReadLimit, "");
+  std::string fma = FmaLimit(c.work.precision);
+  if (!Rate(fma, c.threads, c.instruction_set).has_value()) fma = FmaLimit(PrecisionName(Precision::kFloat32));
+  add(c.work.flops, fma, Rate(fma, c.threads, c.instruction_set));
+  add(c.work.random_reads, kRandomReadLimit, Rate(kRandomReadLimit, c.threads));
   return bound;
 }
 

@@ -89,7 +89,7 @@ struct RoutingOperands {
 }  // namespace
 
 void AddRoutingCases(const Suite&, std::vector<Case>* cases) {
-  for (const Kernels* kernels : SupportedKernels()) {
+  for (const Kernels* kernels : SupportedKernels(&Kernels::route_dense)) {
     for (const int rows : {1, 64}) {
       for (const int top_k : {0, 4}) {
         const int kept = top_k > 0 ? top_k : kExperts;
@@ -105,7 +105,7 @@ void AddRoutingCases(const Suite&, std::vector<Case>* cases) {
           return Operands{[operands, kernels] { return operands->Verify(*kernels); },
                           [operands, kernels] { operands->Run(*kernels); }};
         };
-        if (kernels == &kernels::SelectKernels()) {
+        if (kernels->route_dense == kernels::SelectKernels().route_dense) {
           AddWarmAndFlushed(c, cases);
         } else {
           cases->push_back(c);

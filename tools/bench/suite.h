@@ -2,6 +2,8 @@
 #ifndef HILOMOE_TOOLS_BENCH_SUITE_H_
 #define HILOMOE_TOOLS_BENCH_SUITE_H_
 
+#include <algorithm>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -41,8 +43,23 @@ std::vector<Case> AllCases(Suite* suite);
 
 // Adds `c` warm and flushed, each compared with cases of its own kind.
 void AddWarmAndFlushed(const Case& c, std::vector<Case>* cases);
-// The kernel tables that this machine supports, worst first.
-std::vector<const kernels::Kernels*> SupportedKernels();
+
+// The kernel tables that this machine supports, worst first, without those that have `part` (a member, or a function of
+// the table) from an earlier one: so each implementation is timed once.
+template <class Part>
+std::vector<const kernels::Kernels*> SupportedKernels(Part part) {
+  int count = 0;
+  const kernels::Kernels* const* all = kernels::AllKernels(&count);
+  std::vector<const kernels::Kernels*> supported;
+  for (int i = 0; i < count; ++i) {
+    const auto has_it = [&](const kernels::Kernels* other) {
+      return std::invoke(part, *other) == std::invoke(part, *all[i]);
+    };
+    if (!kernels::Supported(all[i]->instruction_set)) continue;
+    if (std::none_of(supported.begin(), supported.end(), has_it)) supported.push_back(all[i]);
+  }
+  return supported;
+}
 
 }  // namespace hilomoe::bench
 

@@ -25,6 +25,7 @@
 #include "runtime/predictor.h"
 #include "tools/convert/fold.h"
 #include "tools/convert/golden.h"
+#include "tools/convert/labelled_log.h"
 
 namespace hilomoe {
 namespace {
@@ -55,7 +56,8 @@ absl::StatusOr<double> MeasureDeviation(const Predictor& predictor) {
     HILOMOE_RETURN_IF_ERROR(
         predictor.Predict({golden.num_candidates(), context, candidates}, &workspace, absl::MakeSpan(scores)));
     for (size_t r = 0; r < scores.size(); ++r) {
-      deviation = std::max(deviation, std::fabs(scores[r] - golden.scores(static_cast<int>(r))));
+      const double distance = std::fabs(scores[r] - golden.scores(static_cast<int>(r)));
+      if (!(distance <= deviation)) deviation = distance;  // NaN, too
     }
   }
   return deviation;
@@ -71,18 +73,42 @@ void AddSizes(const ModelFile& file, ConvertReport* report) {
   }
 }
 
-// Opens the file as the server will, and holds it to its golden rows.
-absl::StatusOr<ConvertReport> Verify(const std::string& path) {
+absl::StatusOr<std::unique_ptr<Predictor>> OpenModel(const std::string& path) {
   HILOMOE_ASSIGN_OR_RETURN(ModelFile file, ModelFile::Open(path));
+  return Predictor::Create(std::move(file));
+}
+
+// Opens the file as the server will, and holds it to its golden rows.
+absl::StatusOr<ConvertReport> Verify(const std::string& path, const std::string& log, const Checkpoint& checkpoint) {
   ConvertReport report;
-  AddSizes(file, &report);
-  report.flops = CountFlops(file.spec());
-  report.tolerance = file.header().golden_tolerance();
-  HILOMOE_ASSIGN_OR_RETURN(const std::unique_ptr<Predictor> predictor, Predictor::Create(std::move(file)));
+  HILOMOE_ASSIGN_OR_RETURN(const std::unique_ptr<Predictor> predictor, OpenModel(path));
+  AddSizes(predictor->file(), &report);
+  report.flops = CountFlops(predictor->file().spec());
+  report.tolerance = predictor->file().header().golden_tolerance();
   report.instruction_set = predictor->kernels().name;
   HILOMOE_ASSIGN_OR_RETURN(report.deviation, MeasureDeviation(*predictor));
   HILOMOE_RETURN_IF_ERROR(predictor->CheckGolden());
+  if (log.empty()) return report;
+  HILOMOE_ASSIGN_OR_RETURN(report.quality.emplace().written, EvaluateLabelledLog(*predictor, checkpoint, log));
   return report;
+}
+
+// `path`: a name for the file, which is gone afterwards.
+absl::StatusOr<BinaryMetrics> EvaluateInFloat32(const std::string& path, ModelFileContents* contents,
+                                                const std::string& log, const Checkpoint& checkpoint) {
+  contents->precision = {};
+  HILOMOE_RETURN_IF_ERROR(WriteModelFile(path, *contents));
+  absl::StatusOr<std::unique_ptr<Predictor>> predictor = OpenModel(path);
+  ::unlink(path.c_str());
+  if (!predictor.ok()) return predictor.status();
+  return EvaluateLabelledLog(**predictor, checkpoint, log);
+}
+
+std::string QualityText(const char* name, std::optional<double> written, std::optional<double> float32) {
+  if (!written.has_value()) return "";
+  std::string text = absl::StrFormat("  %s %.5f", name, *written);
+  if (float32.has_value()) absl::StrAppendFormat(&text, " (float32 %.5f, %+.5f)", *float32, *written - *float32);
+  return text;
 }
 
 }  // namespace
@@ -127,19 +153,28 @@ absl::StatusOr<ConvertReport> Convert(const ConvertOptions& options) {
   const RequestEncoder encoder(spec, vocabularies, numeric);
   HILOMOE_ASSIGN_OR_RETURN(Golden golden, MakeGolden(spec, checkpoint, encoder));
   for (v1::GoldenRequest& request : golden.requests) *contents.header.add_golden() = std::move(request);
-  contents.header.set_golden_tolerance(golden.tolerance);
+  contents.header.set_golden_tolerance(IsFloat32(options.precision) ? golden.tolerance : kRoundedTolerance);
 
   const auto parent = std::filesystem::path(options.output).parent_path();
   if (!parent.empty()) std::filesystem::create_directories(parent, error);
   if (error) return SystemError(error.value(), "cannot create directory", parent.string());
   const std::string staged = absl::StrCat(options.output, ".unverified.", ::getpid());
+  contents.precision = options.precision;
   HILOMOE_RETURN_IF_ERROR(WriteModelFile(staged, contents));
-  absl::StatusOr<ConvertReport> report = Verify(staged);
+  absl::StatusOr<ConvertReport> report = Verify(staged, options.log, checkpoint);
+  if (report.ok() && report->quality.has_value() && !IsFloat32(options.precision)) {
+    if (auto float32 = EvaluateInFloat32(staged + ".float32", &contents, options.log, checkpoint); float32.ok()) {
+      report->quality->float32 = *float32;
+    } else {
+      report = float32.status();
+    }
+  }
   if (!report.ok() || ::rename(staged.c_str(), options.output.c_str()) != 0) {
     const int rename_error = errno;
     ::unlink(staged.c_str());
     return report.ok() ? SystemError(rename_error, "cannot rename to", options.output) : report.status();
   }
+  report->precision = options.precision;
   report->golden_rows = golden.rows;
   report->skipped_rows = golden.skipped;
   return report;
@@ -147,13 +182,25 @@ absl::StatusOr<ConvertReport> Convert(const ConvertOptions& options) {
 
 std::string ReportText(const ConvertReport& report) {
   const auto mib = [](uint64_t bytes) { return absl::StrFormat("%.2f MiB", static_cast<double>(bytes) / (1 << 20)); };
-  return absl::StrCat("size: ", mib(report.file_bytes), " (embeddings ", mib(report.embedding_bytes), ", vocabularies ",
-                      mib(report.vocabulary_bytes), ", dense ", mib(report.dense_bytes),
-                      ")\nFLOPs: ", FlopsText(report.flops), "\ngolden rows: ", report.golden_rows, " (",
-                      report.skipped_rows,
-                      " left out, too close to a top-k tie); largest deviation from the reference ",
-                      absl::StrFormat("%.2e, bound %.2e, with %s kernels\n", report.deviation, report.tolerance,
-                                      report.instruction_set));
+  std::string text = absl::StrCat("size: ", mib(report.file_bytes), " (embeddings ", mib(report.embedding_bytes),
+                                  ", vocabularies ", mib(report.vocabulary_bytes), ", dense ", mib(report.dense_bytes),
+                                  ")\nFLOPs: ", FlopsText(report.flops), "\n");
+  if (!IsFloat32(report.precision)) {
+    absl::StrAppend(&text, "precision: embeddings ", PrecisionName(report.precision.embeddings), ", dense ",
+                    PrecisionName(report.precision.dense), ", experts ", PrecisionName(report.precision.experts), "\n");
+  }
+  absl::StrAppend(&text, "golden rows: ", report.golden_rows, " (", report.skipped_rows,
+                  " left out, too close to a top-k tie); largest deviation from the reference ",
+                  absl::StrFormat("%.2e, bound %.2e, with %s kernels\n", report.deviation, report.tolerance,
+                                  report.instruction_set));
+  if (!report.quality.has_value()) return text;
+  const auto& [written, float32] = *report.quality;
+  using Value = std::optional<double>;
+  absl::StrAppend(&text, "labelled log, ", written.rows,
+                  " rows:", QualityText("AUC", written.auc, float32 ? float32->auc : Value()),
+                  QualityText("gAUC", written.grouped.gauc, float32 ? float32->grouped.gauc : Value()),
+                  QualityText("logloss", written.logloss, float32 ? float32->logloss : Value()), "\n");
+  return text;
 }
 
 }  // namespace hilomoe

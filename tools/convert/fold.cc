@@ -17,6 +17,12 @@ void Product(const float* x, size_t ldx, size_t k, const float* w, size_t n, dou
   }
 }
 
+// Batch norm's factor of output o.
+double Factor(const BlockSpec& block, const BlockTensors<const float>& tensors, size_t o) {
+  if (!block.batch_norm) return 1;
+  return tensors.gamma[o] / std::sqrt(static_cast<double>(tensors.running_variance[o]) + kBatchNormEpsilon);
+}
+
 void FoldAttention(const AttentionSpec& attention, const AttentionTensors<const float>& from,
                    const ServingAttentionTensors<float>& to) {
   const size_t w = attention.head_width, dq = attention.query_width, dk = attention.history_width;
@@ -35,13 +41,11 @@ void FoldAttention(const AttentionSpec& attention, const AttentionTensors<const 
 
 void FoldBlock(const BlockSpec& block, const BlockTensors<const float>& from, const ServingBlockTensors<float>& to) {
   const size_t D = block.input, O = block.width, n = block.stack();
-  std::vector<double> a(O, 1);
+  std::vector<double> a(O);
   for (size_t o = 0; o < O; ++o) {
     double bias = from.base_bias[o];
-    if (block.batch_norm) {
-      a[o] = from.gamma[o] / std::sqrt(static_cast<double>(from.running_variance[o]) + kBatchNormEpsilon);
-      bias = (bias - from.running_mean[o]) * a[o] + from.beta[o];
-    }
+    a[o] = Factor(block, from, o);
+    if (block.batch_norm) bias = (bias - from.running_mean[o]) * a[o] + from.beta[o];
     to.bias[o] = static_cast<float>(bias);
     for (size_t d = 0; d < D; ++d) {
       to.stacked_weight[o * D + d] = static_cast<float>(a[o] * from.base_weight[o * D + d]);

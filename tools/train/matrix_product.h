@@ -1,11 +1,11 @@
 // C = alpha op(A) op(B) + beta C for the trainer's two scalars: float, which trains, through oneDNN, and double, in
-// which the gradients are proven, through Eigen. Conventions as Gemm in runtime/dense_product.h.
+// which the gradients are proven, through Eigen. Conventions as Gemm.
 #ifndef HILOMOE_TOOLS_TRAIN_MATRIX_PRODUCT_H_
 #define HILOMOE_TOOLS_TRAIN_MATRIX_PRODUCT_H_
 
 #include <cstddef>
 
-#include "runtime/dense_product.h"
+#include "tools/train/gemm.h"
 
 namespace hilomoe {
 

@@ -21,10 +21,11 @@
 namespace hilomoe::kernels {
 
 inline constexpr InstructionSet kInstructionSets[] = {InstructionSet::kPortable, InstructionSet::kAvx2,
-                                                      InstructionSet::kAvx512};
+                                                      InstructionSet::kAvx512, InstructionSet::kAvx512Vnni,
+                                                      InstructionSet::kAvx512Bf16};
 
 inline std::string InstructionSetName(const testing::TestParamInfo<InstructionSet>& info) {
-  constexpr const char* kNames[] = {"portable", "avx2", "avx512"};
+  constexpr const char* kNames[] = {"portable", "avx2", "avx512", "avx512_vnni", "avx512_bf16"};
   return kNames[static_cast<int>(info.param)];
 }
 

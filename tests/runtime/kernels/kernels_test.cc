@@ -16,7 +16,7 @@ constexpr int kExperts[] = {0, 1, 2, 17, 64};
 
 class ExpertsTest : public KernelTest {};
 
-// Operands of one call of either variant, and the double loop that both are held against.
+// Operands of one call, and the double loop that it is held against.
 struct ExpertsCase {
   ExpertsCase(int rows, int width, int n, int u_rows)
       : rows(rows),
@@ -37,11 +37,6 @@ struct ExpertsCase {
     for (float& x : start) x = value();
   }
 
-  void RunDense(const Kernels& kernels, Activation activation) {
-    Reset();
-    kernels.add_experts_dense(rows, width, n, gated.data(), gated.leading(), u.data(), u.leading(), bias.data(),
-                              activation, y.data(), y.leading());
-  }
   void RunTopK(const Kernels& kernels, Activation activation) {
     Reset();
     kernels.add_experts_top_k(rows, width, n, gated.data(), gated.leading(), index.data(), index.leading(), u.data(),
@@ -50,7 +45,7 @@ struct ExpertsCase {
 
   // One element is the sum of n products, y and bias in any order: n + 1 additions and at most one rounding of the
   // product touch each term, so its error is at most gamma(n + 2) * (|y| + |bias| + sum |g u|). ReLU never widens it.
-  void Check(bool top_k, Activation activation) {
+  void Check(Activation activation) {
     ASSERT_TRUE(y.OnlyShapeWritten());
     for (int r = 0; r < rows; ++r) {
       for (int c = 0; c < width; ++c) {
@@ -58,7 +53,7 @@ struct ExpertsCase {
         double sum = y0 + bias.at(0, c);
         double magnitude = std::abs(y0) + std::abs(bias.at(0, c));
         for (int j = 0; j < n; ++j) {
-          const double product = static_cast<double>(gated.at(r, j)) * u.at(top_k ? index.at(r, j) : j, c);
+          const double product = static_cast<double>(gated.at(r, j)) * u.at(index.at(r, j), c);
           sum += product;
           magnitude += std::abs(product);
         }
@@ -82,24 +77,6 @@ struct ExpertsCase {
   }
 };
 
-TEST_P(ExpertsTest, DenseMatchesDoubleLoop) {
-  Random random(1);
-  for (const int rows : kRows) {
-    for (const int width : kWidths) {
-      for (const int n : kExperts) {
-        SCOPED_TRACE(testing::Message() << "rows " << rows << " width " << width << " n " << n);
-        ExpertsCase test(rows, width, n, n);
-        test.Fill([&] { return random.Normal(); });
-        for (const Activation activation : {Activation::kIdentity, Activation::kRelu}) {
-          test.RunDense(*kernels_, activation);
-          test.Check(false, activation);
-          if (HasFatalFailure()) return;
-        }
-      }
-    }
-  }
-}
-
 // Odd rows of U, which no row of the batch names, hold NaN.
 TEST_P(ExpertsTest, TopKMatchesDoubleLoopAndReadsNamedRowsAlone) {
   Random random(2);
@@ -113,7 +90,7 @@ TEST_P(ExpertsTest, TopKMatchesDoubleLoopAndReadsNamedRowsAlone) {
         for (int r = 1; r < 2 * n + 9; r += 2) std::fill_n(test.u.row(r), width, kNan);
         for (const Activation activation : {Activation::kIdentity, Activation::kRelu}) {
           test.RunTopK(*kernels_, activation);
-          test.Check(true, activation);
+          test.Check(activation);
           if (HasFatalFailure()) return;
         }
       }
@@ -129,10 +106,8 @@ TEST_P(ExpertsTest, IntegersAreExact) {
     test.exact = true;
     test.Fill([&] { return random.Integer(7); });
     test.index.Fill([&] { return random.Below(64); });
-    test.RunDense(*kernels_, Activation::kIdentity);
-    test.Check(false, Activation::kIdentity);
     test.RunTopK(*kernels_, Activation::kRelu);
-    test.Check(true, Activation::kRelu);
+    test.Check(Activation::kRelu);
   }
 }
 
@@ -143,13 +118,11 @@ TEST_P(ExpertsTest, ReluKeepsNanAndInfinity) {
     int i = 0;
     test.Fill([] { return 0.0f; });
     for (float& x : test.start) x = values[i++ % 7];
-    for (const bool top_k : {false, true}) {
-      top_k ? test.RunTopK(*kernels_, Activation::kRelu) : test.RunDense(*kernels_, Activation::kRelu);
-      for (int e = 0; e < 7 * width; ++e) {
-        const float x = test.start[e];
-        const float y = test.y.at(e / width, e % width);
-        ASSERT_TRUE(std::isnan(x) ? std::isnan(y) : y == std::max(x, 0.0f)) << x << " became " << y;
-      }
+    test.RunTopK(*kernels_, Activation::kRelu);
+    for (int e = 0; e < 7 * width; ++e) {
+      const float x = test.start[e];
+      const float y = test.y.at(e / width, e % width);
+      ASSERT_TRUE(std::isnan(x) ? std::isnan(y) : y == std::max(x, 0.0f)) << x << " became " << y;
     }
   }
 }
@@ -161,19 +134,12 @@ TEST_P(ExpertsTest, RowsDoNotDependOnTheirPlaceInTheBatch) {
   ExpertsCase batch(kBatch, 403, 64, 64);
   batch.Fill([&] { return random.Normal(); });
   batch.index.Fill([&] { return random.Below(64); });
-  for (const bool top_k : {false, true}) {
-    top_k ? batch.RunTopK(*kernels_, Activation::kRelu) : batch.RunDense(*kernels_, Activation::kRelu);
-    for (int r = 0; r < kBatch; ++r) {
-      std::vector<float> y(batch.start.begin() + 403 * r, batch.start.begin() + 403 * (r + 1));
-      if (top_k) {
-        kernels_->add_experts_top_k(1, 403, 64, batch.gated.row(r), 0, batch.index.row(r), 0, batch.u.data(),
-                                    batch.u.leading(), batch.bias.data(), Activation::kRelu, y.data(), 0);
-      } else {
-        kernels_->add_experts_dense(1, 403, 64, batch.gated.row(r), 0, batch.u.data(), batch.u.leading(),
-                                    batch.bias.data(), Activation::kRelu, y.data(), 0);
-      }
-      ASSERT_EQ(std::memcmp(y.data(), batch.y.row(r), 403 * sizeof(float)), 0) << "row " << r;
-    }
+  batch.RunTopK(*kernels_, Activation::kRelu);
+  for (int r = 0; r < kBatch; ++r) {
+    std::vector<float> y(batch.start.begin() + 403 * r, batch.start.begin() + 403 * (r + 1));
+    kernels_->add_experts_top_k(1, 403, 64, batch.gated.row(r), 0, batch.index.row(r), 0, batch.u.data(),
+                                batch.u.leading(), batch.bias.data(), Activation::kRelu, y.data(), 0);
+    ASSERT_EQ(std::memcmp(y.data(), batch.y.row(r), 403 * sizeof(float)), 0) << "row " << r;
   }
 }
 

@@ -3,6 +3,7 @@
 
 #include <cmath>
 
+#include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
 
 namespace hilomoe::bench {
@@ -19,11 +20,17 @@ TEST(CheckNumbersTest, HoldsNumbersToTheirBounds) {
 }
 
 // A model, its predictor and its requests, small.
-class CheckScoresTest : public testing::TestWithParam<int> {
+struct CheckedModel {
+  int top_k;
+  Precision precision;
+  float wrong;  // an error that shows
+};
+
+class CheckScoresTest : public testing::TestWithParam<CheckedModel> {
  protected:
   CheckScoresTest() {
-    absl::StatusOr<std::unique_ptr<BenchModel>> made =
-        BenchModel::Create({.ids = 50, .layers = 2, .experts = 8, .top_k = GetParam()});
+    absl::StatusOr<std::unique_ptr<BenchModel>> made = BenchModel::Create(
+        {.ids = 50, .layers = 2, .experts = 8, .top_k = GetParam().top_k, .precision = GetParam().precision});
     EXPECT_TRUE(made.ok()) << made.status();
     model_ = *std::move(made);
   }
@@ -47,7 +54,7 @@ TEST_P(CheckScoresTest, RightScoresPassAndAWrongOneDoesNot) {
     EXPECT_TRUE(status.ok()) << status;
     for (float& score : scores) {
       const float right = score;
-      for (const float wrong : {right + 1e-4F, right - 1e-4F, NAN, 1.5F}) {
+      for (const float wrong : {right + GetParam().wrong, right - GetParam().wrong, NAN, 1.5F}) {
         score = wrong;
         EXPECT_FALSE(CheckScores(model_.get(), request, scores, 0).ok()) << right << " as " << wrong;
       }
@@ -60,7 +67,18 @@ TEST_P(CheckScoresTest, FlatRowsAndAShorterRequestHoldTheSameCandidates) {
   const BenchRequest longer(*model_, {.candidates = 9, .flat = true}, 3);
   const BenchRequest shorter(*model_, {.candidates = 5, .flat = false}, 3);
   const std::vector<float> a = Predict(longer), b = Predict(shorter);
-  for (size_t r = 0; r < b.size(); ++r) EXPECT_NEAR(a[r], b[r], 1e-5) << r;
+  for (size_t r = 0; r < b.size(); ++r) EXPECT_EQ(a[r], b[r]) << r;
+}
+
+TEST_P(CheckScoresTest, SeesABitThatDependsOnTheBatch) {
+  for (const bool flat : {false, true}) {
+    const BenchRequest request(*model_, {.candidates = 130, .flat = flat}, 2);
+    std::vector<float> scores = Predict(request);
+    const absl::Status status = CheckSplits(*model_, **model_->Open(), request, scores);
+    EXPECT_TRUE(status.ok()) << status;
+    scores[77] = std::nextafter(scores[77], 1.0F);
+    EXPECT_FALSE(CheckSplits(*model_, **model_->Open(), request, scores).ok());
+  }
 }
 
 TEST_P(CheckScoresTest, SeesAWrongRow) {
@@ -71,7 +89,14 @@ TEST_P(CheckScoresTest, SeesAWrongRow) {
   EXPECT_FALSE(CheckEncoded(request, encoded).ok());
 }
 
-INSTANTIATE_TEST_SUITE_P(Routing, CheckScoresTest, testing::Values(0, 2));
+INSTANTIATE_TEST_SUITE_P(Models, CheckScoresTest,
+                         testing::Values(CheckedModel{0, Precision::kFloat32, 1e-4F},
+                                         CheckedModel{2, Precision::kFloat32, 1e-4F},
+                                         CheckedModel{0, Precision::kBfloat16, 0.05F},
+                                         CheckedModel{0, Precision::kInt8, 0.2F}),
+                         [](const testing::TestParamInfo<CheckedModel>& info) {
+                           return absl::StrCat(PrecisionName(info.param.precision), "_top_k_", info.param.top_k);
+                         });
 
 }  // namespace
 }  // namespace hilomoe::bench

@@ -77,7 +77,7 @@ TEST_F(RunCasesTest, TheOperandsOfEveryThreadAreVerified) {
 }
 
 TEST_F(RunCasesTest, AFilterKeepsTheLimits) {
-  const std::vector<Case> cases = {Make("limits", "fma fp32"), Make("kernels", "a"), Make("kernels", "b")};
+  const std::vector<Case> cases = {Make("limits", "fma float32"), Make("kernels", "a"), Make("kernels", "b")};
   const auto measurements = Run(cases, "kernels/b");
   ASSERT_TRUE(measurements.ok()) << measurements.status();
   ASSERT_EQ(measurements->size(), 2);
@@ -88,7 +88,7 @@ TEST_F(RunCasesTest, AFilterKeepsTheLimits) {
 }
 
 TEST_F(RunCasesTest, ReportsComparisonsOfWhatWasRun) {
-  std::vector<Case> cases = {Make("limits", "fma fp32"), Make("kernels", "a"), Make("kernels", "b")};
+  std::vector<Case> cases = {Make("limits", "fma float32"), Make("kernels", "a"), Make("kernels", "b")};
   cases[2].compared_with = {FullName(cases[1]), "kernels/gone/portable"};
   cases[2].work.flops = 50;
   Measurement fma{&cases[0], {1e-8, 1e-8, 1e-8}}, a{&cases[1], {4e-6, 2e-6, 2e-6}}, b{&cases[2], {1e-6, 1e-6, 2e-6}};

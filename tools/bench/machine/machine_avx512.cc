@@ -47,6 +47,6 @@ uint64_t Read(const uint64_t* words, size_t count) {
 
 }  // namespace
 
-const MachineKernels kMachineAvx512 = {"avx512", "fp32", kChains * 16, MultiplyAdd, Read};
+const MachineKernels kMachineAvx512 = {"avx512", "float32", kChains * 16, MultiplyAdd, Read};
 
 }  // namespace hilomoe::bench

@@ -1,4 +1,4 @@
-// AVX-512-BF16: vdpbf16ps adds two products to each of 16 fp32 sums.
+// AVX-512-BF16: vdpbf16ps adds two products to each of 16 float32 sums.
 #include <immintrin.h>
 
 #include "tools/bench/machine/machine_kernels.h"
@@ -9,7 +9,7 @@ namespace {
 constexpr int kChains = 16;  // a latency of 6 at up to two a cycle
 
 double MultiplyAdd(int64_t steps) {
-  // 1.0 as bf16, twice a lane.
+  // 1.0 as bfloat16, twice a lane.
   __m512i ones = _mm512_set1_epi32(0x3f803f80);
   __asm__ volatile("" : "+v"(ones));  // the compiler must not know that it is 1
   __m512bh a;
@@ -30,6 +30,6 @@ double MultiplyAdd(int64_t steps) {
 
 }  // namespace
 
-const MachineKernels kMachineAvx512Bf16 = {"avx512_bf16", "bf16", kChains * 32, MultiplyAdd, nullptr};
+const MachineKernels kMachineAvx512Bf16 = {"avx512_bf16", "bfloat16", kChains * 32, MultiplyAdd, nullptr};
 
 }  // namespace hilomoe::bench

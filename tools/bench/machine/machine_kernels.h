@@ -12,7 +12,7 @@ namespace hilomoe::bench {
 
 struct MachineKernels {
   const char* instruction_set;
-  const char* precision;  // of the multiply-adds: "fp32", "bf16" (fp32 sums), "int8" (int32 sums)
+  const char* precision;  // of the multiply-adds: "float32", "bfloat16" (float32 sums), "int8" (int32 sums)
   // Multiply-adds of one step of multiply_add, over all of its independent sums.
   int64_t multiply_adds;
   // Adds 1 * 1 `steps` <= 2^20 times to every sum, nothing but registers involved; returns the sum of the sums, which
@@ -26,12 +26,12 @@ inline constexpr size_t kReadWords = 64;
 
 extern const MachineKernels kMachinePortable;
 extern const MachineKernels kMachineAvx2;
+extern const MachineKernels kMachineAvx2Int8;
 extern const MachineKernels kMachineAvx512;
 extern const MachineKernels kMachineAvx512Bf16;
 extern const MachineKernels kMachineAvx512Vnni;
 
-// The tables that this build has and this machine can run: CPUID and the register state that the operating system saves
-// are asked. Portable first, then the wider ones.
+// The tables that this build has and this machine can run. Portable first, then the wider ones.
 const MachineKernels* const* SupportedMachineKernels(int* count);
 
 }  // namespace hilomoe::bench

@@ -37,6 +37,6 @@ uint64_t Read(const uint64_t* words, size_t count) {
 
 }  // namespace
 
-const MachineKernels kMachinePortable = {"portable", "fp32", kChains * 4, MultiplyAdd, Read};
+const MachineKernels kMachinePortable = {"portable", "float32", kChains * 4, MultiplyAdd, Read};
 
 }  // namespace hilomoe::bench

@@ -44,7 +44,7 @@ class Peer:
 class Row:
     def __init__(self, peer, row, label, reduced_by=None):
         self.peer, self.row, self.label, self.reduced_by = peer, row, label, reduced_by
-        self.float32 = "fp32" in row
+        self.float32 = "fp32" in row or "float32" in row
         self.ns = {N: [] for N in CANDIDATES}
 
     def score(self, directory):

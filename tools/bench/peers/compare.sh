@@ -4,7 +4,7 @@
 #   tools/bench/peers/compare.sh
 # Environment: WORK=build/peers (directory; its model and node modules are reused), CONFIG (of another model than
 # tools/bench/bench_model.textproto), ROUNDS=20, RUN_MS=100 (of one row, one number of candidates, one round), MODELS
-# (more "PRECISION=MODEL_FILE", converted from WORK/checkpoint), BIN (directory of hilomoe-convert and
+# (more "NAME=MODEL_FILE", converted from WORK/checkpoint), BIN (directory of hilomoe-convert and
 # hilomoe-bench-peer; unset: builds them), OURS (another command that answers as hilomoe-bench-peer does),
 # PYTHON=/usr/bin/python3, NODE=node, BUSY=1 (measure on a busy machine all the same, to try the script).
 set -euo pipefail
@@ -48,7 +48,12 @@ if [ "$(cat "$work/made_of" 2>/dev/null)" != "$made_of" ]; then
   "$python" "$here/export_onnx.py" --checkpoint="$work/checkpoint" --requests="$work/requests.npz" --output="$work/onnx"
   echo "$made_of" >"$work/made_of"
 fi
-"$bin/hilomoe-convert" --checkpoint="$work/checkpoint" --output="$work/fp32.hilomoe"
+models=()
+for precision in float32 bfloat16 int8; do
+  "$bin/hilomoe-convert" --checkpoint="$work/checkpoint" --output="$work/$precision.hilomoe" --embeddings=$precision \
+    --dense=$precision --experts=$precision
+  models+=("--model=$precision=$work/$precision.hilomoe")
+done
 
 busy=$(awk '{ print ($1 > 0.5) }' /proc/loadavg)
 for _ in $(seq 30); do  # what made the model may still count
@@ -61,7 +66,6 @@ if [ "$busy" = 1 ] && [ "${BUSY:-0}" != 1 ]; then
   exit 1
 fi
 
-models=("--model=fp32=$work/fp32.hilomoe")
 for model in ${MODELS:-}; do models+=("--model=$model"); done
 core=$("$python" -c 'import os; print(max(os.sched_getaffinity(0)))')
 NODE_PATH=$work/node/node_modules taskset -c "$core" "$python" "$here/compare.py" --work="$work" \

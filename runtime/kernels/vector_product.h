@@ -1,0 +1,166 @@
+// Products with packed weights, over an operation D of one precision on one instruction set:
+//   D::V            the vector type of vector_common.h
+//   D::Sum, Zero    kLanes running sums: float, or int32 of int8's
+//   D::X, Spread    a cell of x in every lane
+//   D::W, Load      kLanes cells of weights
+//   D::Step         sum + x w, over the columns of a cell
+//   D::kInteger     whether the sums are int32
+// and the tile's shape, explained where set: kRows, kPanels of many rows; kFewPanels of one or two.
+//
+// Every sum is one chain in ascending order of columns, whatever the tile it falls into: so tiles can be changed, and
+// batches split, without changing a bit.
+#ifndef HILOMOE_RUNTIME_KERNELS_VECTOR_PRODUCT_H_
+#define HILOMOE_RUNTIME_KERNELS_VECTOR_PRODUCT_H_
+
+#include <cstdint>
+
+#include "runtime/kernels/kernels.h"
+#include "runtime/kernels/vector_common.h"
+
+namespace hilomoe::kernels {
+
+// A row smaller than this counts as zero: 127 over it would overflow.
+constexpr float kSmallestMagnitude = 0x1p-118f;
+
+struct ProductOperands {
+  const PackedWeight& weight;
+  PackedRows x;
+  ProductStore store;
+  float* y;
+  int ldy;
+};
+
+// Sums of one row's kLanes outputs from `column` on, on their way to y.
+template <class D>
+void StoreSums(const ProductOperands& op, int row, int column, typename D::Sum sum) {
+  using V = typename D::V;
+  const int count = AtMost(V::kLanes, op.weight.outputs - column);
+  if (count <= 0) return;
+  typename V::Float value;
+  if constexpr (D::kInteger) {
+    value = V::FromInt(V::SubInt(sum, V::LoadInt(op.weight.offset + column)));
+    value = V::Mul(V::Mul(value, V::Load(op.weight.scale + column)), V::Broadcast(op.x.scale[row]));
+  } else {
+    value = sum;
+  }
+  const ProductStore& store = op.store;
+  float* y = op.y + Offset(row, op.ldy) + column;
+  const float* add = store.add == nullptr ? nullptr : store.add + Offset(row, store.ldadd) + column;
+  if (count == V::kLanes) {
+    if (add != nullptr) value = V::Add(value, V::Load(add));
+    if (store.bias != nullptr) value = V::Add(value, V::Load(store.bias + column));
+    if (store.activation == Activation::kRelu) value = V::Max(V::Zero(), value);
+    V::Store(y, value);
+  } else {
+    if (add != nullptr) value = V::Add(value, V::LoadFirst(add, count));
+    if (store.bias != nullptr) value = V::Add(value, V::LoadFirst(store.bias + column, count));
+    if (store.activation == Activation::kRelu) value = V::Max(V::Zero(), value);
+    V::StoreFirst(y, count, value);
+  }
+}
+
+template <class D, int kRows, int kPanels>
+void ProductTile(const ProductOperands& op, int row, int panel) {
+  constexpr int kLanes = D::V::kLanes;
+  constexpr int kPerPanel = kPanelOutputs / kLanes;
+  constexpr int kVectors = kPanels * kPerPanel;
+  const int cells = op.weight.cells;
+  const size_t panel_cells = Offset(cells, kPanelOutputs);
+  const uint32_t* w = op.weight.data + static_cast<size_t>(panel) * panel_cells;
+  const uint32_t* x = static_cast<const uint32_t*>(op.x.data) + Offset(row, op.x.ld);
+  typename D::Sum sum[kRows][kVectors];
+  for (int r = 0; r < kRows; ++r) {
+    for (int v = 0; v < kVectors; ++v) sum[r][v] = D::Zero();
+  }
+  for (int c = 0; c < cells; ++c, w += kPanelOutputs) {
+    typename D::W weights[kVectors];
+    for (int v = 0; v < kVectors; ++v) {
+      weights[v] = D::Load(w + static_cast<size_t>(v / kPerPanel) * panel_cells + v % kPerPanel * kLanes);
+    }
+    for (int r = 0; r < kRows; ++r) {
+      const typename D::X spread = D::Spread(x + Offset(r, op.x.ld) + c);
+      for (int v = 0; v < kVectors; ++v) sum[r][v] = D::Step(sum[r][v], spread, weights[v]);
+    }
+  }
+  for (int r = 0; r < kRows; ++r) {
+    for (int v = 0; v < kVectors; ++v) {
+      StoreSums<D>(op, row + r, panel * kPanelOutputs + v * kLanes, sum[r][v]);
+    }
+  }
+}
+
+// All rows of one tile of outputs, whose weights all rows but the first ones read from the L2 cache.
+template <class D, int kPanels>
+void ProductPanels(const ProductOperands& op, int rows, int panel) {
+  int row = 0;
+  for (; row + D::kRows <= rows; row += D::kRows) ProductTile<D, D::kRows, kPanels>(op, row, panel);
+  if constexpr (D::kRows > 4) {
+    for (; row + 4 <= rows; row += 4) ProductTile<D, 4, kPanels>(op, row, panel);
+  }
+  for (; row + 2 <= rows; row += 2) ProductTile<D, 2, kPanels>(op, row, panel);
+  if (row < rows) ProductTile<D, 1, kPanels>(op, row, panel);
+}
+
+template <class D>
+void Product(const PackedWeight& weight, int rows, const PackedRows& x, const ProductStore& store, float* y, int ldy) {
+  const ProductOperands op{weight, x, store, y, ldy};
+  const int panels = (weight.outputs + kPanelOutputs - 1) / kPanelOutputs;
+  int panel = 0;
+  if (rows <= 2) {
+    for (; panel + D::kFewPanels <= panels; panel += D::kFewPanels) {
+      if (rows == 2) ProductTile<D, 2, D::kFewPanels>(op, 0, panel);
+      if (rows == 1) ProductTile<D, 1, D::kFewPanels>(op, 0, panel);
+    }
+  }
+  for (; panel + D::kPanels <= panels; panel += D::kPanels) ProductPanels<D, D::kPanels>(op, rows, panel);
+  for (; panel < panels; ++panel) ProductPanels<D, 1>(op, rows, panel);
+}
+
+// The nearest bfloat16, ties to even; a NaN stays one. In the low half of each lane.
+template <class V>
+typename V::Int ToBfloat16(typename V::Float x) {
+  const typename V::Int bits = V::Bits(x);
+  const typename V::Int odd = V::AndInt(V::ShiftRight(bits, 16), V::BroadcastInt(1));
+  const typename V::Int rounded = V::AddInt(bits, V::AddInt(odd, V::BroadcastInt(0x7fff)));
+  return V::ShiftRight(V::QuietIfNan(x, rounded), 16);
+}
+
+template <class V>
+void RoundToBfloat16(int rows, int width, const float* x, int ldx, uint32_t* cells, int ldc) {
+  for (int r = 0; r < rows; ++r) {
+    const float* from = x + Offset(r, ldx);
+    uint32_t* to = cells + Offset(r, ldc);
+    int d = 0;
+    for (; d + V::kLanes <= width; d += V::kLanes) V::StoreLow16(to + d / 2, ToBfloat16<V>(V::Load(from + d)));
+    if (d == width) continue;
+    alignas(64) uint32_t last[V::kLanes / 2];
+    V::StoreLow16(last, ToBfloat16<V>(V::LoadFirst(from + d, width - d)));
+    for (int c = 0; c < (width - d + 1) / 2; ++c) to[d / 2 + c] = last[c];
+  }
+}
+
+template <class V>
+void Quantise(int rows, int width, const float* x, int ldx, uint32_t* cells, int ldc, float* scale) {
+  using Float = typename V::Float;
+  for (int r = 0; r < rows; ++r) {
+    const float* from = x + Offset(r, ldx);
+    uint32_t* to = cells + Offset(r, ldc);
+    Float largest = V::Zero();
+    int d = 0;
+    for (; d + V::kLanes <= width; d += V::kLanes) largest = V::MaxOrNan(largest, V::Abs(V::Load(from + d)));
+    if (d < width) largest = V::MaxOrNan(largest, V::Abs(V::LoadFirst(from + d, width - d)));
+    const float magnitude = V::LargestOrNan(largest);
+    scale[r] = magnitude * (1.0f / 127);
+    const Float inverse = V::Broadcast(magnitude >= kSmallestMagnitude ? 127 / magnitude : 0);
+    const auto quantise = [&](Float v) { return V::AddInt(V::ToInt(V::Mul(v, inverse)), V::BroadcastInt(128)); };
+    for (d = 0; d + V::kLanes <= width; d += V::kLanes) V::StoreLow8(to + d / 4, quantise(V::Load(from + d)));
+    if (d == width) continue;
+    alignas(64) uint32_t last[V::kLanes / 4];
+    V::StoreLow8(last, quantise(V::LoadFirst(from + d, width - d)));
+    for (int c = 0; c < (width - d + 3) / 4; ++c) to[d / 4 + c] = last[c];
+  }
+}
+
+}  // namespace hilomoe::kernels
+
+#endif  // HILOMOE_RUNTIME_KERNELS_VECTOR_PRODUCT_H_

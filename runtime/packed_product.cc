@@ -1,0 +1,109 @@
+#include "runtime/packed_product.h"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <new>
+
+namespace hilomoe {
+namespace {
+
+using kernels::kPanelOutputs;
+
+static_assert(static_cast<int>(Precision::kFloat32) == static_cast<int>(kernels::Precision::kFloat32));
+static_assert(static_cast<int>(Precision::kBfloat16) == static_cast<int>(kernels::Precision::kBfloat16));
+static_assert(static_cast<int>(Precision::kInt8) == static_cast<int>(kernels::Precision::kInt8));
+
+constexpr size_t kHugePage = size_t{2} << 20;
+constexpr int32_t kZeroPoint = 128;  // of kernels::PackedRows
+
+uint32_t* NewCells(size_t count) {
+  const size_t bytes = std::max<size_t>(count, 1) * sizeof(uint32_t);
+  const size_t alignment = bytes >= kHugePage / 2 ? kHugePage : 64;
+  const size_t rounded = (bytes + alignment - 1) / alignment * alignment;
+  void* cells = std::aligned_alloc(alignment, rounded);
+  if (cells == nullptr) throw std::bad_alloc();
+  if (alignment == kHugePage) ::madvise(cells, rounded, MADV_HUGEPAGE);  // a wish
+  std::memset(cells, 0, rounded);
+  return static_cast<uint32_t*>(cells);
+}
+
+}  // namespace
+
+void PackedProduct::Free::operator()(uint32_t* cells) const { std::free(cells); }
+
+PackedProduct::PackedProduct(const StoredMatrix& weight, size_t first_column, size_t columns, bool transposed)
+    : columns_(static_cast<int>(columns)) {
+  const bool int8 = weight.precision == Precision::kInt8 && !transposed;
+  const Precision precision =
+      weight.precision == Precision::kInt8 && transposed ? Precision::kBfloat16 : weight.precision;
+  const size_t outputs = transposed ? weight.columns : weight.rows;
+  const size_t panels = (outputs + kPanelOutputs - 1) / kPanelOutputs;
+  const size_t per_cell = static_cast<size_t>(kernels::ColumnsPerCell(static_cast<kernels::Precision>(precision)));
+  const size_t cells = (columns + per_cell - 1) / per_cell, number = sizeof(uint32_t) / per_cell;
+  cells_.reset(NewCells(panels * cells * kPanelOutputs));
+  if (int8) {
+    scale_.resize(panels * kPanelOutputs);
+    offset_.resize(panels * kPanelOutputs);
+  }
+  auto* bytes = reinterpret_cast<std::byte*>(cells_.get());
+  const auto place = [&](size_t output, size_t column) {
+    const size_t cell = (output / kPanelOutputs * cells + column / per_cell) * kPanelOutputs + output % kPanelOutputs;
+    return bytes + cell * sizeof(uint32_t) + column % per_cell * number;
+  };
+  std::vector<float> values(weight.columns);
+  std::vector<std::byte> stored(StoredRowBytes(precision, weight.columns));
+  for (size_t r = 0; r < weight.rows; ++r) {
+    const std::byte* row = weight.row(r);
+    if (precision != weight.precision) {
+      weight.ReadRow(r, values.data());
+      StoreRow(precision, values, stored.data());
+      row = stored.data();
+    }
+    if (int8) {
+      scale_[r] = weight.Scale(r);
+      row += sizeof(float);
+    }
+    if (transposed) {
+      if (r < first_column || r >= first_column + columns) continue;
+      for (size_t o = 0; o < outputs; ++o) std::memcpy(place(o, r - first_column), row + o * number, number);
+      continue;
+    }
+    for (size_t c = 0; c < columns; ++c) {
+      const std::byte* from = row + (first_column + c) * number;
+      std::memcpy(place(r, c), from, number);
+      if (int8) offset_[r] += kZeroPoint * static_cast<int8_t>(*from);
+    }
+  }
+  weight_ = {static_cast<kernels::Precision>(precision),
+             static_cast<int>(outputs),
+             static_cast<int>(cells),
+             cells_.get(),
+             int8 ? scale_.data() : nullptr,
+             int8 ? offset_.data() : nullptr};
+}
+
+size_t PackedProduct::scratchpad_bytes() const {
+  if (weight_.precision == kernels::Precision::kFloat32) return 0;
+  return kTileRows * (static_cast<size_t>(weight_.cells) * sizeof(uint32_t) + sizeof(float));
+}
+
+void PackedProduct::Run(const kernels::Kernels& kernels, int rows, const float* x, int ldx,
+                        const kernels::ProductStore& store, float* y, int ldy, std::byte* scratchpad) const {
+  kernels::PackedRows packed{x, ldx, nullptr};
+  if (weight_.precision != kernels::Precision::kFloat32) {
+    auto* scale = reinterpret_cast<float*>(scratchpad);
+    auto* cells = reinterpret_cast<uint32_t*>(scratchpad + kTileRows * sizeof(float));
+    if (weight_.precision == kernels::Precision::kInt8) {
+      kernels.quantise(rows, columns_, x, ldx, cells, weight_.cells, scale);
+    } else {
+      kernels.round_to_bfloat16(rows, columns_, x, ldx, cells, weight_.cells);
+    }
+    packed = {cells, weight_.cells, scale};
+  }
+  kernels.product[static_cast<int>(weight_.precision)](weight_, rows, packed, store, y, ldy);
+}
+
+}  // namespace hilomoe

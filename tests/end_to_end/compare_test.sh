@@ -62,7 +62,7 @@ pass "disturbed $disturbed times, killed $killed times of it"
 files() { (cd "$1" && find . -name '*.safetensors' ! -path './cache/*' ! -path '*.tmp.*' | sort); }
 files "$WORK/whole" >"$WORK/whole.files"
 files "$WORK/parts" >"$WORK/parts.files"
-cmp "$WORK/whole.files" "$WORK/parts.files" || fail "other runs"
+diff "$WORK/whole.files" "$WORK/parts.files" || fail "other runs"
 [ "$(grep -c test.safetensors "$WORK/whole.files")" -eq 6 ] || fail "not the chosen trials alone were scored"
 while read -r file; do
   cmp "$WORK/whole/$file" "$WORK/parts/$file" || fail "another $file"

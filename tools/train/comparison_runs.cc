@@ -89,7 +89,11 @@ absl::Status ReadRun(const ComparisonPlan& plan, bool retry_failed, ComparisonRu
   run->error.clear();
   // A run may have ended after this program did.
   HILOMOE_ASSIGN_OR_RETURN(const bool complete, ReadCompleted(run));
-  if (complete) run->state = State::kComplete;
+  if (!complete) return absl::OkStatus();
+  run->state = State::kComplete;
+  // A run that was killed right after its results has not removed these.
+  std::error_code ignored;
+  fs::remove_all(run->Path("resume"), ignored);
   return absl::OkStatus();
 }
 

@@ -2,13 +2,19 @@
 
 #include <algorithm>
 #include <cmath>
+#include <type_traits>
 
+#include "tools/train/bfloat16_gemm.h"
+#include "tools/train/elementwise.h"
 #include "tools/train/matrix_product.h"
 
 namespace hilomoe {
 namespace {
 
 constexpr size_t kRowGrain = 16;  // rows of a thread's slice
+
+// What a product does with C: C = op(A) op(B), or C +=.
+constexpr bool kSet = false, kAdd = true;
 
 }  // namespace
 
@@ -21,6 +27,15 @@ TrainBlock<T>::TrainBlock(const BlockSpec& block, Parallel& parallel)
       gram_(block.stack() * block.stack()),
       thread_sums_(static_cast<size_t>(parallel.threads())),
       thread_gradients_(static_cast<size_t>(parallel.threads())) {}
+
+template <typename T>
+void TrainBlock<T>::Product(Transpose transpose_a, Transpose transpose_b, size_t m, size_t n, size_t k, const T* a,
+                            size_t lda, const T* b, size_t ldb, bool add, T* c, size_t ldc) const {
+  if constexpr (std::is_same_v<T, float>) {
+    if (mode_.bfloat16) return Bfloat16Gemm(transpose_a, transpose_b, m, n, k, a, lda, b, ldb, add, c, ldc);
+  }
+  MatrixProduct(transpose_a, transpose_b, m, n, k, T(1), a, lda, b, ldb, add ? T(1) : T(0), c, ldc);
+}
 
 template <typename T>
 void TrainBlock<T>::Forward(const BlockTensors<const T>& tensors, const BlockMode& mode, const T* x, size_t B, T* gap) {
@@ -48,30 +63,29 @@ void TrainBlock<T>::Forward(const BlockTensors<const T>& tensors, const BlockMod
     if (begin == end) return;
     const size_t rows = end - begin;
     // V follows W0 in memory, so one product gives the base output and A.
-    MatrixProduct(Transpose::kNo, Transpose::kYes, rows, O + n, D, T(1), x + begin * D, D, tensors.base_weight, D, T(0),
-                  &z_[begin * ldz], ldz);
+    Product(Transpose::kNo, Transpose::kYes, rows, O + n, D, x + begin * D, D, tensors.base_weight, D, kSet,
+            &z_[begin * ldz], ldz);
     if (projected) {
-      MatrixProduct(Transpose::kNo, Transpose::kYes, rows, n, D, T(1), x + begin * D, D, projected_v_.data(), D, T(0),
-                    &z_[begin * ldz + O + n], ldz);
+      Product(Transpose::kNo, Transpose::kYes, rows, n, D, x + begin * D, D, projected_v_.data(), D, kSet,
+              &z_[begin * ldz + O + n], ldz);
     }
     if (n > 0) {
+      if (block_.unit_query) SquaredNorms(rows, D, x + begin * D, D, &nu_[begin]);
       for (size_t r = begin; r < end; ++r) {
-        T squared = 0;
-        for (size_t d = 0; d < D; ++d) squared += x[r * D + d] * x[r * D + d];
-        nu_[r] = block_.unit_query ? 1 / std::max(std::sqrt(squared), T(kMinQueryNorm)) : T(1);
+        nu_[r] = block_.unit_query ? 1 / std::max(std::sqrt(nu_[r]), T(kMinQueryNorm)) : T(1);
       }
       const T* a = z_.data() + O;
-      if (mode.fixed_scores != nullptr) {
-        for (size_t r = begin; r < end; ++r) std::copy_n(mode.fixed_scores, n, &s_[r * n]);
+      if (mode.fixed_scores == nullptr) {
+        RouteForward(block_, tensors, gram_.data(), begin, end, a, z_.data() + r_column(), ldz, nu_.data(), raw_.data(),
+                     s_.data(), gated_.data(), gap, sums ? &thread_sums_[t] : nullptr);
       } else {
-        RouteForward(block_, tensors, gram_.data(), begin, end, z_.data() + r_column(), ldz, nu_.data(), raw_.data(),
-                     s_.data(), gap, sums ? &thread_sums_[t] : nullptr);
+        for (size_t r = begin; r < end; ++r) {
+          std::copy_n(mode.fixed_scores, n, &s_[r * n]);
+          for (size_t i = 0; i < n; ++i) gated_[r * n + i] = a[r * ldz + i] * s_[r * n + i];
+        }
       }
-      for (size_t r = begin; r < end; ++r) {
-        for (size_t i = 0; i < n; ++i) gated_[r * n + i] = a[r * ldz + i] * s_[r * n + i];
-      }
-      MatrixProduct(Transpose::kNo, Transpose::kNo, rows, O, n, T(1), &gated_[begin * n], n, tensors.u, O, T(1),
-                    &z_[begin * ldz], ldz);
+      Product(Transpose::kNo, Transpose::kNo, rows, O, n, &gated_[begin * n], n, tensors.u, O, kAdd, &z_[begin * ldz],
+              ldz);
     }
   });
   if (sums) {
@@ -102,7 +116,7 @@ void TrainBlock<T>::Backward(const BlockTensors<const T>& tensors, const BlockBa
   const size_t D = block_.input, O = block_.width, n = stack(), ldz = stacked(), r_at = r_column();
   const bool projected = n > 0 && block_.projected_query;
   dz_.resize(B_ * ldz);
-  ds_.resize(B_ * n);
+  dh_.resize(B_ * n);
   dnu_.resize(B_);
   epilogue_.Backward(tensors, doutput, dz_.data(), mode.backbone ? &gradients : nullptr);
   const RoutingLossGradient loss = LossGradient(mode.losses);
@@ -112,26 +126,18 @@ void TrainBlock<T>::Backward(const BlockTensors<const T>& tensors, const BlockBa
     if (begin == end) return;
     const size_t rows = end - begin;
     if (n > 0) {
-      // dH = dy U^T, then dA = dH s and ds = dH A.
-      MatrixProduct(Transpose::kNo, Transpose::kYes, rows, n, O, T(1), &dz_[begin * ldz], ldz, tensors.u, O, T(0),
-                    &ds_[begin * n], n);
-      for (size_t r = begin; r < end; ++r) {
-        for (size_t i = 0; i < n; ++i) {
-          const T dh = ds_[r * n + i];
-          dz_[r * ldz + O + i] = dh * s_[r * n + i];
-          ds_[r * n + i] = dh * z_[r * ldz + O + i];
-        }
-        if (projected) std::fill_n(&dz_[r * ldz + r_at], n, T(0));
-      }
-      RouteBackward(block_, tensors, gram_.data(), begin, end, z_.data() + r_at, ldz, nu_.data(), raw_.data(),
-                    s_.data(), loss, ds_.data(), dz_.data() + r_at, ldz, dnu_.data(), &thread_gradients_[t]);
+      Product(Transpose::kNo, Transpose::kYes, rows, n, O, &dz_[begin * ldz], ldz, tensors.u, O, kSet, &dh_[begin * n],
+              n);
+      RouteBackward(block_, tensors, gram_.data(), begin, end, z_.data() + O, z_.data() + r_at, ldz, nu_.data(),
+                    raw_.data(), s_.data(), loss, dh_.data(), dz_.data() + O, dz_.data() + r_at, ldz, dnu_.data(),
+                    &thread_gradients_[t]);
     }
     if (!mode.input) return;
-    MatrixProduct(Transpose::kNo, Transpose::kNo, rows, D, O + n, T(1), &dz_[begin * ldz], ldz, tensors.base_weight, D,
-                  T(0), dx + begin * D, D);
+    Product(Transpose::kNo, Transpose::kNo, rows, D, O + n, &dz_[begin * ldz], ldz, tensors.base_weight, D, kSet,
+            dx + begin * D, D);
     if (projected) {
-      MatrixProduct(Transpose::kNo, Transpose::kNo, rows, D, n, T(1), &dz_[begin * ldz + r_at], ldz,
-                    projected_v_.data(), D, T(1), dx + begin * D, D);
+      Product(Transpose::kNo, Transpose::kNo, rows, D, n, &dz_[begin * ldz + r_at], ldz, projected_v_.data(), D, kAdd,
+              dx + begin * D, D);
     }
     if (n == 0 || !block_.unit_query) return;
     for (size_t r = begin; r < end; ++r) {
@@ -159,15 +165,15 @@ void TrainBlock<T>::Backward(const BlockTensors<const T>& tensors, const BlockBa
   parallel_.Run([&](int t) {
     const auto [begin, end] = parallel_.Slice(last > first ? last - first : 0, t);
     const size_t from = first + begin, to = first + end;
-    MatrixProduct(Transpose::kYes, Transpose::kNo, to - from, D, B_, T(1), dz_.data() + from, ldz, x_, D, T(1),
-                  gradients.base_weight + from * D, D);
+    Product(Transpose::kYes, Transpose::kNo, to - from, D, B_, dz_.data() + from, ldz, x_, D, kAdd,
+            gradients.base_weight + from * D, D);
     if (n == 0 || !mode.experts) return;
     const auto [u_begin, u_end] = parallel_.Slice(n, t);
-    MatrixProduct(Transpose::kYes, Transpose::kNo, u_end - u_begin, O, B_, T(1), gated_.data() + u_begin, n, dz_.data(),
-                  ldz, T(1), gradients.u + u_begin * O, O);
+    Product(Transpose::kYes, Transpose::kNo, u_end - u_begin, O, B_, gated_.data() + u_begin, n, dz_.data(), ldz, kAdd,
+            gradients.u + u_begin * O, O);
     if (!projected) return;
-    MatrixProduct(Transpose::kYes, Transpose::kNo, u_end - u_begin, D, B_, T(1), dz_.data() + r_at + u_begin, ldz, x_,
-                  D, T(0), projected_v_gradient_.data() + u_begin * D, D);
+    Product(Transpose::kYes, Transpose::kNo, u_end - u_begin, D, B_, dz_.data() + r_at + u_begin, ldz, x_, D, kSet,
+            projected_v_gradient_.data() + u_begin * D, D);
   });
   if (!projected || !mode.experts) return;
   // P = V Wq: dV += dP Wq^T, dWq += V^T dP.

@@ -10,6 +10,7 @@
 #include "model/reference.h"
 #include "model/tensor_registry.h"
 #include "tools/train/epilogue.h"
+#include "tools/train/gemm.h"
 #include "tools/train/parallel.h"
 #include "tools/train/random.h"
 #include "tools/train/routing.h"
@@ -20,7 +21,8 @@ struct BlockMode {
   bool experts = true;            // off: the base alone
   bool batch_statistics = false;  // batch norm in training mode
   bool routing_sums = false;      // collect RoutingSums
-  DropoutMask dropout;
+  bool bfloat16 = false;          // products round their factors; of float alone
+  DropoutMask dropout = {};
   std::optional<size_t> top_k = {};      // instead of the spec's; 0 = all
   const double* fixed_scores = nullptr;  // [L*K]: every row's scores, instead of routing; excludes routing_sums
 };
@@ -60,6 +62,9 @@ class TrainBlock {
   // Columns of z_: [y | A], and R = x (V Wq)^T where the query is projected; else R is A.
   size_t stacked() const { return mode_.experts ? block_.stacked_rows() : block_.width; }
   size_t r_column() const { return stacked() - stack(); }
+  // C = op(A) op(B), or C += with `add`, in the mode's precision; conventions as Gemm.
+  void Product(Transpose transpose_a, Transpose transpose_b, size_t m, size_t n, size_t k, const T* a, size_t lda,
+               const T* b, size_t ldb, bool add, T* c, size_t ldc) const;
   RoutingLossGradient LossGradient(const LossWeights& weights) const;
 
   BlockSpec block_;  // top_k: that of the last Forward
@@ -73,7 +78,7 @@ class TrainBlock {
   Epilogue<T> epilogue_;
   std::vector<T> nu_, raw_, s_, gated_;  // [B], [B, L*K] each
   std::vector<T> gram_;                  // [L*K, L*K]
-  std::vector<T> dz_, ds_, dnu_;
+  std::vector<T> dz_, dh_, dnu_;
   RoutingSums sums_;
   std::vector<RoutingSums> thread_sums_;
   std::vector<RoutingGradients<T>> thread_gradients_;

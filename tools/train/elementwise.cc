@@ -1,24 +1,27 @@
 #include "tools/train/elementwise.h"
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstdint>
 
-// The same loops for several instruction sets; the loader picks. Sanitizers cannot follow that.
-#if defined(__x86_64__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
-#define HILOMOE_CLONES __attribute__((target_clones("default", "avx2", "avx512f")))
-#else
-#define HILOMOE_CLONES
-#endif
-#define HILOMOE_INLINE __attribute__((always_inline)) inline
+#include "tools/train/target_clones.h"
 
 namespace hilomoe {
 namespace {
 
+// Four rows at a time, so that the sums, twice as wide as what is added, are read and written a quarter as often.
 template <typename T>
 HILOMOE_INLINE void ColumnSumsLoop(size_t rows, size_t n, const T* __restrict z, size_t ldz, double* __restrict sum,
                                    double* __restrict squared) {
-  for (size_t r = 0; r < rows; ++r, z += ldz) {
+  for (; rows >= 4; rows -= 4, z += 4 * ldz) {
+    for (size_t c = 0; c < n; ++c) {
+      const double z0 = z[c], z1 = z[ldz + c], z2 = z[2 * ldz + c], z3 = z[3 * ldz + c];
+      sum[c] += (z0 + z1) + (z2 + z3);
+      squared[c] += (z0 * z0 + z1 * z1) + (z2 * z2 + z3 * z3);
+    }
+  }
+  for (; rows > 0; --rows, z += ldz) {
     for (size_t c = 0; c < n; ++c) {
       const double value = z[c];
       sum[c] += value;
@@ -66,11 +69,21 @@ HILOMOE_INLINE void ReluBackwardLoop(size_t rows, size_t n, const T* __restrict 
   }
 }
 
+// Sums of four rows in T, beyond that in double.
 template <typename T>
 HILOMOE_INLINE void BackwardSumsLoop(size_t rows, size_t n, const T* __restrict z, const T* __restrict dz, size_t ld,
                                      const T* __restrict centre, const T* __restrict inverse_deviation,
                                      double* __restrict sum, double* __restrict sum_normalised) {
-  for (size_t r = 0; r < rows; ++r, z += ld, dz += ld) {
+  for (; rows >= 4; rows -= 4, z += 4 * ld, dz += 4 * ld) {
+    for (size_t c = 0; c < n; ++c) {
+      const T d0 = dz[c], d1 = dz[ld + c], d2 = dz[2 * ld + c], d3 = dz[3 * ld + c], mean = centre[c];
+      const T product =
+          (d0 * (z[c] - mean) + d1 * (z[ld + c] - mean)) + (d2 * (z[2 * ld + c] - mean) + d3 * (z[3 * ld + c] - mean));
+      sum[c] += (d0 + d1) + (d2 + d3);
+      sum_normalised[c] += product * inverse_deviation[c];
+    }
+  }
+  for (; rows > 0; --rows, z += ld, dz += ld) {
     for (size_t c = 0; c < n; ++c) {
       sum[c] += dz[c];
       sum_normalised[c] += dz[c] * ((z[c] - centre[c]) * inverse_deviation[c]);
@@ -107,6 +120,64 @@ HILOMOE_INLINE void ExponentialLoop(size_t count, float* __restrict x) {
     const int32_t power = (static_cast<int32_t>(n) + 127) << 23;
     x[i] = x[i] < -87.33F ? 0.0F : p * std::bit_cast<float>(power);
   }
+}
+
+// ln x = e ln 2 + ln m with m in [sqrt(1/2), sqrt(2)); ln m = 2 artanh(t), t = (m - 1) / (m + 1), by its series to t^9,
+// whose rest is below 1e-9.
+HILOMOE_INLINE void LogarithmLoop(size_t count, float* __restrict x) {
+  constexpr int32_t kSqrtHalf = 0x3f3504f3;
+  for (size_t i = 0; i < count; ++i) {
+    const int32_t bits = std::bit_cast<int32_t>(x[i]);
+    const int32_t exponent = (bits - kSqrtHalf) >> 23;
+    const float m = std::bit_cast<float>(bits - exponent * (1 << 23));
+    const float t = (m - 1) / (m + 1), t2 = t * t;
+    const float series = 1.0F + t2 * (1.0F / 3 + t2 * (1.0F / 5 + t2 * (1.0F / 7 + t2 * (1.0F / 9))));
+    x[i] = x[i] == x[i] ? static_cast<float>(exponent) * 0.693147181F + 2 * t * series : x[i];
+  }
+}
+
+// kParts sums side by side: a single one would wait for each addition.
+constexpr size_t kParts = 32;
+
+template <typename T>
+HILOMOE_INLINE T DotProduct(size_t n, const T* __restrict x, const T* __restrict y) {
+  T part[kParts] = {};
+  size_t d = 0;
+  for (; d + kParts <= n; d += kParts) {
+    for (size_t i = 0; i < kParts; ++i) part[i] += x[d + i] * y[d + i];
+  }
+  T sum = 0;
+  for (; d < n; ++d) sum += x[d] * y[d];
+  for (size_t i = 0; i < kParts; ++i) sum += part[i];
+  return sum;
+}
+
+template <typename T>
+HILOMOE_INLINE void SquaredNormLoop(size_t rows, size_t n, const T* x, size_t ldx, T* out) {
+  for (size_t r = 0; r < rows; ++r) out[r] = DotProduct(n, x + r * ldx, x + r * ldx);
+}
+
+template <typename T>
+HILOMOE_INLINE void DotProductLoop(size_t rows, size_t n, const T* x, size_t ldx, const T* w, T* out) {
+  for (size_t r = 0; r < rows; ++r) out[r] += DotProduct(n, x + r * ldx, w);
+}
+
+template <typename T, size_t kWidth>
+HILOMOE_INLINE void GatherFixed(size_t rows, const T* table, const uint32_t* ids, T* __restrict out, size_t ldo) {
+  for (size_t r = 0; r < rows; ++r) {
+    for (size_t j = 0; j < kWidth; ++j) out[r * ldo + j] = table[ids[r] * kWidth + j];
+  }
+}
+
+// The usual widths without a call and a loop per row.
+template <typename T>
+HILOMOE_INLINE void GatherLoop(size_t rows, size_t n, const T* table, const uint32_t* ids, T* __restrict out,
+                               size_t ldo) {
+  if (n == 8) return GatherFixed<T, 8>(rows, table, ids, out, ldo);
+  if (n == 10) return GatherFixed<T, 10>(rows, table, ids, out, ldo);
+  if (n == 16) return GatherFixed<T, 16>(rows, table, ids, out, ldo);
+  if (n == 32) return GatherFixed<T, 32>(rows, table, ids, out, ldo);
+  for (size_t r = 0; r < rows; ++r) std::copy_n(table + ids[r] * n, n, out + r * ldo);
 }
 
 HILOMOE_INLINE void AdamLoop(size_t count, const AdamUpdate& u, const float* __restrict gradient, float* __restrict m,
@@ -176,6 +247,33 @@ void NormaliseBackward(size_t rows, size_t n, const double* z, size_t ld, const 
 HILOMOE_CLONES void Exponentials(size_t count, float* x) { ExponentialLoop(count, x); }
 void Exponentials(size_t count, double* x) {
   for (size_t i = 0; i < count; ++i) x[i] = std::exp(x[i]);
+}
+
+HILOMOE_CLONES void Logarithms(size_t count, float* x) { LogarithmLoop(count, x); }
+void Logarithms(size_t count, double* x) {
+  for (size_t i = 0; i < count; ++i) x[i] = std::log(x[i]);
+}
+
+HILOMOE_CLONES void SquaredNorms(size_t rows, size_t n, const float* x, size_t ldx, float* out) {
+  SquaredNormLoop(rows, n, x, ldx, out);
+}
+void SquaredNorms(size_t rows, size_t n, const double* x, size_t ldx, double* out) {
+  SquaredNormLoop(rows, n, x, ldx, out);
+}
+
+HILOMOE_CLONES void AddDotProducts(size_t rows, size_t n, const float* x, size_t ldx, const float* w, float* out) {
+  DotProductLoop(rows, n, x, ldx, w, out);
+}
+void AddDotProducts(size_t rows, size_t n, const double* x, size_t ldx, const double* w, double* out) {
+  DotProductLoop(rows, n, x, ldx, w, out);
+}
+
+HILOMOE_CLONES void GatherEmbeddings(size_t rows, size_t n, const float* table, const uint32_t* ids, float* out,
+                                     size_t ldo) {
+  GatherLoop(rows, n, table, ids, out, ldo);
+}
+void GatherEmbeddings(size_t rows, size_t n, const double* table, const uint32_t* ids, double* out, size_t ldo) {
+  GatherLoop(rows, n, table, ids, out, ldo);
 }
 
 HILOMOE_CLONES void UpdateAdam(size_t count, const AdamUpdate& update, const float* gradient, float* m, float* v,

@@ -5,6 +5,7 @@
 #define HILOMOE_TOOLS_TRAIN_ELEMENTWISE_H_
 
 #include <cstddef>
+#include <cstdint>
 
 #include "tools/train/random.h"
 
@@ -44,6 +45,22 @@ void NormaliseBackward(size_t rows, size_t n, const double* z, size_t ld, const 
 // x[i] <- e^x[i] for x <= 0; the float one to a relative 2e-7, 0 below ln 2^-126.
 void Exponentials(size_t count, float* x);
 void Exponentials(size_t count, double* x);
+
+// x[i] <- ln x[i] of normal numbers; the float one to a relative 3e-7, or 3e-7 where x is near 1.
+void Logarithms(size_t count, float* x);
+void Logarithms(size_t count, double* x);
+
+// out[r] = sum_d x[r, d]^2
+void SquaredNorms(size_t rows, size_t n, const float* x, size_t ldx, float* out);
+void SquaredNorms(size_t rows, size_t n, const double* x, size_t ldx, double* out);
+
+// out[r] += sum_d x[r, d] w[d]
+void AddDotProducts(size_t rows, size_t n, const float* x, size_t ldx, const float* w, float* out);
+void AddDotProducts(size_t rows, size_t n, const double* x, size_t ldx, const double* w, double* out);
+
+// out[r] = table[ids[r]], rows of n numbers; out with leading dimension ldo.
+void GatherEmbeddings(size_t rows, size_t n, const float* table, const uint32_t* ids, float* out, size_t ldo);
+void GatherEmbeddings(size_t rows, size_t n, const double* table, const uint32_t* ids, double* out, size_t ldo);
 
 // Adam on `count` numbers; see optimizer.h.
 struct AdamUpdate {

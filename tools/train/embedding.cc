@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "tools/train/elementwise.h"
+
 namespace hilomoe {
 
 template <typename T>
@@ -23,6 +25,10 @@ void Embedding<T>::ForwardFeature(const FeatureTensors<const T>& tensors, const 
   const bool shared = feature.is_context() && batch.context_rows == 1;  // one row for all
   const T* table = feature.table >= 0 ? tensors.tables[feature.table] : nullptr;
   const T* weight = tensors.numeric_weight[f];
+  if (table != nullptr && !feature.is_pooled() && !shared) {
+    GatherEmbeddings(end - begin, d, table, encoded.rows.data() + begin, x + begin * D + feature.input_offset, D);
+    return;
+  }
   for (size_t row = begin; row < end; ++row) {
     const size_t r = shared ? 0 : row;
     T* out = x + row * D + feature.input_offset;

@@ -4,6 +4,8 @@
 #include <cmath>
 #include <limits>
 
+#include "tools/train/elementwise.h"
+
 namespace hilomoe {
 
 template <typename T>
@@ -37,7 +39,10 @@ void Network<T>::Forward(const ModelTensors<const T>& tensors, const EncodedBatc
     attention_[i]->Forward(tensors.attention[i], tensors.features, batch, x_.data());
   }
   for (size_t b = 0; b < blocks_.size(); ++b) {
-    hilomoe::BlockMode block_mode{mode.experts, mode.batch_statistics, mode.routing_sums, {}, {}, nullptr};
+    hilomoe::BlockMode block_mode{.experts = mode.experts,
+                                  .batch_statistics = mode.batch_statistics,
+                                  .routing_sums = mode.routing_sums,
+                                  .bfloat16 = mode.bfloat16};
     if (!mode.top_k.empty()) block_mode.top_k = mode.top_k[b];
     if (mode.fixed_scores != nullptr) block_mode.fixed_scores = (*mode.fixed_scores)[b].data();
     const float rate = spec_.blocks()[b].dropout;
@@ -57,14 +62,13 @@ void Network<T>::Forward(const ModelTensors<const T>& tensors, const EncodedBatc
   logits_.resize(B);
   parallel_.Run([&](int t) {
     const auto [begin, end] = parallel_.Slice(B, t);
-    for (size_t r = begin; r < end; ++r) {
-      T logit = tensors.head_bias[0];
-      const T* weight = tensors.head_weight;
-      for (const Tower& tower : towers) {
-        for (size_t d = 0; d < tower.width; ++d) logit += tower.x[r * tower.width + d] * weight[d];
-        weight += tower.width;
-      }
-      logits_[r] = logit;
+    std::fill(logits_.begin() + static_cast<ptrdiff_t>(begin), logits_.begin() + static_cast<ptrdiff_t>(end),
+              tensors.head_bias[0]);
+    const T* weight = tensors.head_weight;
+    for (const Tower& tower : towers) {
+      AddDotProducts(end - begin, tower.width, tower.x + begin * tower.width, tower.width, weight,
+                     logits_.data() + begin);
+      weight += tower.width;
     }
     embedding_.AddLinear(tensors.features, batch, begin, end, logits_.data());
     std::copy(logits_.begin() + static_cast<ptrdiff_t>(begin), logits_.begin() + static_cast<ptrdiff_t>(end),

@@ -24,6 +24,7 @@ struct ForwardMode {
   bool experts = true;
   bool batch_statistics = false;  // batch norm in training mode
   bool routing_sums = false;      // for the routing losses and for utilisation
+  bool bfloat16 = false;          // the blocks' products round their factors
   bool dropout = false;
   uint64_t dropout_seed = 0;
   uint64_t step = 0;

@@ -6,6 +6,7 @@
 
 #include "tools/train/elementwise.h"
 #include "tools/train/matrix_product.h"
+#include "tools/train/routing_lanes.h"
 
 namespace hilomoe {
 namespace {
@@ -125,91 +126,170 @@ T KeptSoftmax(const T* z, size_t K, size_t top_k, T* s) {
   return gap;
 }
 
+// The buffers of a tile of kLanes rows.
+template <typename T>
+struct Tile {
+  explicit Tile(size_t n, size_t K) : s(n * kLanes), x(n * kLanes), raw(n * kLanes), z(K * kLanes), p(K * kLanes) {}
+
+  std::vector<T> s, x, raw;  // [L*K, kLanes]
+  std::vector<T> z, p;       // [K, kLanes]
+  T total[kLanes];
+};
+
+// Top-k has no form in lanes: row by row. Fills the tile's scores of layer l.
+template <typename T>
+void KeepTopK(const BlockSpec& block, size_t l, size_t first, size_t rows, Tile<T>* tile, T* gap, RoutingSums* sums) {
+  const size_t K = block.experts;
+  std::vector<T> z(K), p(K), s(K);
+  for (size_t r = 0; r < rows; ++r) {
+    for (size_t i = 0; i < K; ++i) z[i] = tile->z[i * kLanes + r];
+    const T distance = KeptSoftmax(z.data(), K, block.top_k, s.data());
+    for (size_t i = 0; i < K; ++i) tile->s[(l * K + i) * kLanes + r] = s[i];
+    if (gap != nullptr) gap[first + r] = std::min(gap[first + r], distance);
+    if (sums == nullptr) continue;
+    const T total = Softmax(z.data(), K, p.data());
+    AddSums(block, l, z.data(), p.data(), s.data(), total, sums);
+  }
+}
+
+// The dense routing's sums of layer l.
+template <typename T>
+void AddTileSums(const BlockSpec& block, size_t l, size_t rows, const Tile<T>& tile, RoutingSums* sums) {
+  const size_t K = block.experts;
+  const double ln_K = std::log(static_cast<double>(K));
+  const T* s = tile.s.data() + l * K * kLanes;
+  T mean[kLanes] = {};
+  for (size_t i = 0; i < K; ++i) {
+    T sum = 0, kept = 0;
+    for (size_t r = 0; r < rows; ++r) {
+      sum += s[i * kLanes + r];
+      kept += s[i * kLanes + r] > 0 ? T(1) : T(0);
+    }
+    for (size_t r = 0; r < kLanes; ++r) mean[r] += s[i * kLanes + r] * tile.z[i * kLanes + r];
+    sums->probability[l * K + i] += sum;
+    sums->score[l * K + i] += sum;
+    sums->kept[l * K + i] += kept;
+  }
+  for (size_t r = 0; r < rows; ++r) {
+    const double excess = tile.total[r] - ln_K;
+    sums->excess[l] += excess * excess;
+    sums->entropy[l] += tile.total[r] - mean[r];  // -sum s ln s with ln s = z - total
+  }
+}
+
 template <typename T>
 void RouteForward(const BlockSpec& block, const BlockTensors<const T>& tensors, const T* gram, size_t begin, size_t end,
-                  const T* a, size_t lda, const T* nu, T* raw, T* s, T* gap, RoutingSums* sums) {
-  const size_t L = block.layers, K = block.experts, n = block.stack();
-  const T alpha = tensors.alpha[0];
-  std::vector<T> z(K), p(K);
-  for (size_t l = 0; l < L; ++l) {
-    T* rawl = raw + begin * n + l * K;
-    MatrixProduct(Transpose::kNo, Transpose::kYes, end - begin, K, l * K, T(1), s + begin * n, n, gram + l * K * n, n,
-                  T(0), rawl, n);
-    for (size_t r = begin; r < end; ++r, rawl += n) {
-      T* sl = s + r * n + l * K;
-      for (size_t i = 0; i < K; ++i) {
-        rawl[i] = alpha * nu[r] * a[r * lda + l * K + i] + (l > 0 ? rawl[i] : T(0));
-        z[i] = tensors.tau[l] * rawl[i] + tensors.c[l * K + i];
+                  const T* a, const T* query, size_t lda, const T* nu, T* raw, T* s, T* gated, T* gap,
+                  RoutingSums* sums) {
+  const size_t L = block.layers, K = block.experts, n = block.stack(), layer = K * kLanes;
+  Tile<T> tile(n, K);
+  T scale[kLanes] = {};
+  for (size_t first = begin; first < end; first += kLanes) {
+    const size_t rows = std::min(kLanes, end - first);
+    for (size_t r = 0; r < rows; ++r) scale[r] = tensors.alpha[0] * nu[first + r];
+    RowsToLanes(rows, n, query + first * lda, lda, tile.x.data());
+    std::fill(tile.raw.begin(), tile.raw.end(), T(0));
+    for (size_t l = 0; l < L; ++l) {
+      T* rawl = tile.raw.data() + l * layer;
+      if (block.hierarchical) AddProductLanes(K, l * K, gram + l * K * n, n, 1, tile.s.data(), rawl);
+      LogitLanes(K, scale, tile.x.data() + l * layer, tensors.tau[l], tensors.c + l * K, rawl, tile.z.data());
+      if (block.top_k > 0) {
+        KeepTopK(block, l, first, rows, &tile, gap, sums);
+        continue;
       }
-      T total;  // logsumexp of all logits
-      const T* all = sl;
-      if (block.top_k == 0) {
-        total = Softmax(z.data(), K, sl);
-      } else {
-        const T distance = KeptSoftmax(z.data(), K, block.top_k, sl);
-        if (gap != nullptr) gap[r] = std::min(gap[r], distance);
-        if (sums == nullptr) continue;
-        total = Softmax(z.data(), K, p.data());
-        all = p.data();
-      }
-      if (sums != nullptr) AddSums(block, l, z.data(), all, sl, total, sums);
+      SoftmaxLanes(K, tile.z.data(), tile.s.data() + l * layer, tile.total);
+      if (sums != nullptr) AddTileSums(block, l, rows, tile, sums);
     }
+    LanesToRows(rows, n, tile.raw.data(), raw + first * n, n);
+    LanesToRows(rows, n, tile.s.data(), s + first * n, n);
+    for (size_t r = first; r < first + rows; ++r) {
+      for (size_t i = 0; i < n; ++i) gated[r * n + i] = a[r * lda + i] * s[r * n + i];
+    }
+  }
+}
+
+// What the routing losses add to draw of layer l: p (g - sum p g + z_scale excess).
+template <typename T>
+void AddLossGradient(const BlockSpec& block, const RoutingLossGradient& loss, size_t l, T tau, const T* c, const T* s,
+                     const T* raw, Tile<T>* tile, T* out) {
+  const size_t K = block.experts;
+  const T ln_K = std::log(static_cast<T>(K)), z_scale = static_cast<T>(loss.z_scale);
+  const T* p = s;  // with dense routing the scores are the full softmax
+  T shift[kLanes] = {};
+  if (block.top_k > 0 || z_scale != 0) {
+    for (size_t i = 0; i < K; ++i) {
+      for (size_t r = 0; r < kLanes; ++r) tile->z[i * kLanes + r] = tau * raw[i * kLanes + r] + c[i];
+    }
+    SoftmaxLanes(K, tile->z.data(), tile->p.data(), tile->total);
+    p = tile->p.data();
+    for (size_t r = 0; r < kLanes; ++r) shift[r] = z_scale * (tile->total[r] - ln_K);
+  }
+  for (size_t i = 0; i < K; ++i) {
+    const T g = static_cast<T>(loss.g[l * K + i]);
+    for (size_t r = 0; r < kLanes; ++r) shift[r] -= p[i * kLanes + r] * g;
+  }
+  for (size_t i = 0; i < K; ++i) {
+    const T g = static_cast<T>(loss.g[l * K + i]);
+    for (size_t r = 0; r < kLanes; ++r) out[i * kLanes + r] += p[i * kLanes + r] * (g + shift[r]);
   }
 }
 
 template <typename T>
 void RouteBackward(const BlockSpec& block, const BlockTensors<const T>& tensors, const T* gram, size_t begin,
-                   size_t end, const T* a, size_t lda, const T* nu, const T* raw, const T* s,
-                   const RoutingLossGradient& loss, T* ds, T* da, size_t ldda, T* dnu, RoutingGradients<T>* gradients) {
-  const size_t L = block.layers, K = block.experts, n = block.stack();
+                   size_t end, const T* a, const T* query, size_t lda, const T* nu, const T* raw, const T* s,
+                   const RoutingLossGradient& loss, T* dh, T* da, T* dquery, size_t ldda, T* dnu,
+                   RoutingGradients<T>* gradients) {
+  const size_t L = block.layers, K = block.experts, n = block.stack(), layer = K * kLanes;
   const T alpha = tensors.alpha[0];
-  const T ln_K = std::log(static_cast<T>(K));
-  const size_t rows = end - begin;
-  std::vector<T> draw(rows * K), z(K), full(K);
-  std::fill(dnu + begin, dnu + end, T(0));
-  for (size_t l = L; l-- > 0;) {
-    const T tau = tensors.tau[l];
-    for (size_t r = begin; r < end; ++r) {
-      const T* rawl = raw + r * n + l * K;
-      const T* sl = s + r * n + l * K;
-      const T* dsl = ds + r * n + l * K;
-      T* out = &draw[(r - begin) * K];
-      T mean = 0;
-      for (size_t i = 0; i < K; ++i) mean += sl[i] * dsl[i];
-      for (size_t i = 0; i < K; ++i) out[i] = sl[i] * (dsl[i] - mean);  // exactly 0 for experts that are not kept
-      if (loss.active) {
-        const T* p = sl;  // with dense routing the scores are the full softmax
-        T excess = 0;
-        if (block.top_k > 0 || loss.z_scale != 0) {
-          for (size_t i = 0; i < K; ++i) z[i] = tau * rawl[i] + tensors.c[l * K + i];
-          excess = Softmax(z.data(), K, full.data()) - ln_K;
-          p = full.data();
-        }
-        T mean_g = 0;
-        for (size_t i = 0; i < K; ++i) mean_g += p[i] * static_cast<T>(loss.g[l * K + i]);
-        for (size_t i = 0; i < K; ++i) {
-          out[i] += p[i] * (static_cast<T>(loss.g[l * K + i]) - mean_g + static_cast<T>(loss.z_scale) * excess);
-        }
+  Tile<T> tile(n, K);
+  std::vector<T> ds(n * kLanes), draw(n * kLanes);
+  for (size_t first = begin; first < end; first += kLanes) {
+    const size_t rows = std::min(kLanes, end - first);
+    for (size_t r = first; r < first + rows; ++r) {
+      T* dhr = dh + r * n;
+      for (size_t i = 0; i < n; ++i) {
+        da[r * ldda + i] = dhr[i] * s[r * n + i];
+        dhr[i] *= a[r * lda + i];
       }
-      const T* al = a + r * lda + l * K;
-      T* dal = da + r * ldda + l * K;
-      T dalpha_nu = 0, dtau = 0;
-      for (size_t i = 0; i < K; ++i) {
-        dtau += out[i] * rawl[i];
-        gradients->c[l * K + i] += out[i];
-        out[i] *= tau;  // from dz to draw
-        dalpha_nu += out[i] * al[i];
-        dal[i] += alpha * nu[r] * out[i];
-      }
-      gradients->tau[l] += dtau;
-      gradients->alpha += dalpha_nu * nu[r];
-      dnu[r] += alpha * dalpha_nu;
     }
-    if (l == 0) continue;
-    MatrixProduct(Transpose::kNo, Transpose::kNo, rows, l * K, K, T(1), draw.data(), K, gram + l * K * n, n, T(1),
-                  ds + begin * n, n);
-    MatrixProduct(Transpose::kYes, Transpose::kNo, K, l * K, rows, T(1), draw.data(), K, s + begin * n, n, T(1),
-                  gradients->gram.data() + l * K * n, n);
+    RowsToLanes(rows, n, dh + first * n, n, ds.data());
+    RowsToLanes(rows, n, s + first * n, n, tile.s.data());
+    RowsToLanes(rows, n, raw + first * n, n, tile.raw.data());
+    RowsToLanes(rows, n, query + first * lda, lda, tile.x.data());
+    T dalpha_nu[kLanes] = {};
+    for (size_t l = L; l-- > 0;) {
+      const T tau = tensors.tau[l];
+      const T *sl = &tile.s[l * layer], *rawl = &tile.raw[l * layer], *xl = &tile.x[l * layer];
+      T* out = &draw[l * layer];
+      SoftmaxBackwardLanes(K, sl, &ds[l * layer], out);  // exactly 0 for experts that are not kept
+      if (loss.active) AddLossGradient(block, loss, l, tau, tensors.c + l * K, sl, rawl, &tile, out);
+      T dtau[kLanes] = {};
+      for (size_t i = 0; i < K; ++i, out += kLanes, rawl += kLanes, xl += kLanes) {
+        T dc = 0;
+        for (size_t r = 0; r < rows; ++r) dc += out[r];
+        gradients->c[l * K + i] += dc;
+        for (size_t r = 0; r < kLanes; ++r) {
+          dtau[r] += out[r] * rawl[r];
+          out[r] *= tau;  // from dz to draw
+          dalpha_nu[r] += out[r] * xl[r];
+        }
+      }
+      for (size_t r = 0; r < rows; ++r) gradients->tau[l] += dtau[r];
+      if (block.hierarchical) AddProductLanes(l * K, K, gram + l * K * n, 1, n, &draw[l * layer], ds.data());
+    }
+    LanesToRows(rows, n, draw.data(), dh + first * n, n);
+    for (size_t r = 0; r < rows; ++r) {
+      dnu[first + r] = alpha * dalpha_nu[r];
+      gradients->alpha += dalpha_nu[r] * nu[first + r];
+      T* to = dquery + (first + r) * ldda;
+      const T *from = dh + (first + r) * n, factor = alpha * nu[first + r];
+      for (size_t i = 0; i < n; ++i) to[i] = (dquery == da ? to[i] : T(0)) + factor * from[i];
+    }
+  }
+  if (!block.hierarchical) return;
+  for (size_t l = 1; l < L; ++l) {
+    MatrixProduct(Transpose::kYes, Transpose::kNo, K, l * K, end - begin, T(1), dh + begin * n + l * K, n,
+                  s + begin * n, n, T(1), gradients->gram.data() + l * K * n, n);
   }
 }
 
@@ -223,15 +303,15 @@ void GramBackward(const BlockSpec& block, const T* v, const T* gram_gradient, T*
   }
 }
 
-#define HILOMOE_INSTANTIATE(T)                                                                                      \
-  template struct RoutingGradients<T>;                                                                              \
-  template void ComputeGram(const BlockSpec&, const T*, T*);                                                        \
-  template T KeptSoftmax(const T*, size_t, size_t, T*);                                                             \
-  template void RouteForward(const BlockSpec&, const BlockTensors<const T>&, const T*, size_t, size_t, const T*,    \
-                             size_t, const T*, T*, T*, T*, RoutingSums*);                                           \
-  template void RouteBackward(const BlockSpec&, const BlockTensors<const T>&, const T*, size_t, size_t, const T*,   \
-                              size_t, const T*, const T*, const T*, const RoutingLossGradient&, T*, T*, size_t, T*, \
-                              RoutingGradients<T>*);                                                                \
+#define HILOMOE_INSTANTIATE(T)                                                                                        \
+  template struct RoutingGradients<T>;                                                                                \
+  template void ComputeGram(const BlockSpec&, const T*, T*);                                                          \
+  template T KeptSoftmax(const T*, size_t, size_t, T*);                                                               \
+  template void RouteForward(const BlockSpec&, const BlockTensors<const T>&, const T*, size_t, size_t, const T*,      \
+                             const T*, size_t, const T*, T*, T*, T*, T*, RoutingSums*);                               \
+  template void RouteBackward(const BlockSpec&, const BlockTensors<const T>&, const T*, size_t, size_t, const T*,     \
+                              const T*, size_t, const T*, const T*, const T*, const RoutingLossGradient&, T*, T*, T*, \
+                              size_t, T*, RoutingGradients<T>*);                                                      \
   template void GramBackward(const BlockSpec&, const T*, const T*, T*)
 
 HILOMOE_INSTANTIATE(float);

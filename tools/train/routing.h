@@ -3,9 +3,10 @@
 //   G_lj = V_l V_j^T,   raw_l = alpha nu A_l + sum_{j<l} s_j G_lj^T,   z_l = tau_l raw_l + c_l,
 //   s_l = softmax of the kept z_l
 //
-// A [B, L*K] (lda) is what is routed: the experts' inputs x V^T, or x (V Wq)^T where the query is projected; nu [B] is
-// 1/|x| or 1. All matrices are row-major; raw and s are [B, L*K], G is [L*K, L*K]. T is float or double. Threads:
-// functions over a range of rows touch these rows alone.
+// A [B, L*K] (lda) are the experts' inputs x V^T; what is routed, `query` [B, L*K] (lda), is A itself or, where the
+// query is projected, x (V Wq)^T and takes A's place above; nu [B] is 1/|x| or 1; gated = A s. All matrices are
+// row-major; raw and s are [B, L*K], G is [L*K, L*K]. T is float or double. Threads: functions over a range of rows
+// touch these rows alone.
 #ifndef HILOMOE_TOOLS_TRAIN_ROUTING_H_
 #define HILOMOE_TOOLS_TRAIN_ROUTING_H_
 
@@ -49,7 +50,8 @@ void ComputeGram(const BlockSpec& block, const T* v, T* gram);
 // Rows [begin, end). `gap` [B]: lowered to the smallest distance between the k-th and the next logit; may be null.
 template <typename T>
 void RouteForward(const BlockSpec& block, const BlockTensors<const T>& tensors, const T* gram, size_t begin, size_t end,
-                  const T* a, size_t lda, const T* nu, T* raw, T* s, T* gap, RoutingSums* sums);
+                  const T* a, const T* query, size_t lda, const T* nu, T* raw, T* s, T* gated, T* gap,
+                  RoutingSums* sums);
 
 // Softmax over the kept of K logits; ties as everywhere: the lower index wins. Returns the distance between the k-th
 // and the next logit.
@@ -65,12 +67,13 @@ struct RoutingLossGradient {
   double z_scale = 0;
 };
 
-// Rows [begin, end). On entry ds = the gradient of s through the experts' outputs; it is overwritten. da [B, L*K]
-// (ldda) is added to. dnu [B], the gradient of nu, is overwritten. `gradients` is added to.
+// Rows [begin, end). dh [B, L*K]: the gradient of gated; it is overwritten. da and dquery [B, L*K] (ldda), one and the
+// same where A is the query, and dnu [B], the gradient of nu, are overwritten. `gradients` is added to.
 template <typename T>
 void RouteBackward(const BlockSpec& block, const BlockTensors<const T>& tensors, const T* gram, size_t begin,
-                   size_t end, const T* a, size_t lda, const T* nu, const T* raw, const T* s,
-                   const RoutingLossGradient& loss, T* ds, T* da, size_t ldda, T* dnu, RoutingGradients<T>* gradients);
+                   size_t end, const T* a, const T* query, size_t lda, const T* nu, const T* raw, const T* s,
+                   const RoutingLossGradient& loss, T* dh, T* da, T* dquery, size_t ldda, T* dnu,
+                   RoutingGradients<T>* gradients);
 
 // dV += what the gradient of G brings; V, dV [L*K, D].
 template <typename T>

@@ -303,6 +303,7 @@ absl::Status Trainer::Step() {
   const ForwardMode forward{.experts = stage.experts(),
                             .batch_statistics = backward.backbone,
                             .routing_sums = stage.experts(),
+                            .bfloat16 = config_.product_precision() == v1::TrainingConfig::BFLOAT16,
                             .dropout = true,
                             .dropout_seed = config_.seed(),
                             .step = state_.total_steps,

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "gtest/gtest.h"
+#include "tools/train/routing_lanes.h"
 
 namespace hilomoe {
 namespace {
@@ -38,6 +39,88 @@ TEST(ElementwiseTest, ExponentialsAreExponentials) {
   float nan = NAN;
   Exponentials(1, &nan);
   EXPECT_TRUE(std::isnan(nan));
+}
+
+TEST(ElementwiseTest, LogarithmsAreLogarithms) {
+  std::vector<float> x;
+  for (int i = -80000; i <= 80000; ++i) x.push_back(std::exp(static_cast<float>(i) / 1000));
+  std::vector<float> logarithm = x;
+  Logarithms(logarithm.size(), logarithm.data());
+  for (size_t i = 0; i < x.size(); ++i) {
+    const double expected = std::log(static_cast<double>(x[i]));
+    EXPECT_NEAR(logarithm[i], expected, 3e-7 * std::max(1.0, std::fabs(expected))) << x[i];
+  }
+  float nan = NAN;
+  Logarithms(1, &nan);
+  EXPECT_TRUE(std::isnan(nan));
+}
+
+TEST(ElementwiseTest, DotProductsEqualDouble) {
+  const std::vector<float> x = Normals(kRows * kLd, 1), w = Normals(kColumns, 2);
+  const std::vector<double> dx = Doubles(x), dw = Doubles(w);
+  std::vector<float> norm(kRows), dot(kRows, 0.5F);
+  std::vector<double> expected_norm(kRows), expected_dot(kRows, 0.5);
+  SquaredNorms(kRows, kColumns, x.data(), kLd, norm.data());
+  SquaredNorms(kRows, kColumns, dx.data(), kLd, expected_norm.data());
+  AddDotProducts(kRows, kColumns, x.data(), kLd, w.data(), dot.data());
+  AddDotProducts(kRows, kColumns, dx.data(), kLd, dw.data(), expected_dot.data());
+  for (size_t r = 0; r < kRows; ++r) {
+    double norm_of_row = 0, dot_of_row = 0.5;
+    for (size_t d = 0; d < kColumns; ++d) {
+      norm_of_row += dx[r * kLd + d] * dx[r * kLd + d];
+      dot_of_row += dx[r * kLd + d] * dw[d];
+    }
+    EXPECT_NEAR(expected_norm[r], norm_of_row, 1e-12 * norm_of_row);
+    EXPECT_NEAR(expected_dot[r], dot_of_row, 1e-12 * norm_of_row);
+    EXPECT_NEAR(norm[r], norm_of_row, kColumns * 0x1p-24 * norm_of_row);
+    EXPECT_NEAR(dot[r], dot_of_row, kColumns * 0x1p-24 * (norm_of_row + kColumns));
+  }
+}
+
+TEST(ElementwiseTest, GathersRowsOfAnyWidth) {
+  const std::vector<uint32_t> ids = {3, 0, 3, 1};
+  for (const size_t n : {1, 8, 10, 11, 16, 32}) {
+    const std::vector<float> table = Normals(4 * n, n);
+    std::vector<float> out(ids.size() * (n + 2), -1);
+    GatherEmbeddings(ids.size(), n, table.data(), ids.data(), out.data(), n + 2);
+    for (size_t r = 0; r < ids.size(); ++r) {
+      for (size_t j = 0; j < n; ++j) EXPECT_EQ(out[r * (n + 2) + j], table[ids[r] * n + j]);
+      EXPECT_EQ(out[r * (n + 2) + n], -1);
+    }
+  }
+}
+
+TEST(RoutingLanesTest, FloatEqualsDouble) {
+  for (const size_t K : {1, 7, 8, 19}) {
+    const std::vector<float> m = Normals(K * 24, 1), x = Normals(24 * kLanes, 2), a = Normals(K * kLanes, 3);
+    const std::vector<float> scale = Normals(kLanes, 4), c = Normals(K, 5), ds = Normals(K * kLanes, 6);
+    std::vector<float> raw = Normals(K * kLanes, 7), z(K * kLanes), s(K * kLanes), dz(K * kLanes), total(kLanes);
+    std::vector<double> draw = Doubles(raw), ez(K * kLanes), es(K * kLanes), edz(K * kLanes), etotal(kLanes);
+    AddProductLanes(K, 24, m.data(), 24, 1, x.data(), raw.data());
+    LogitLanes(K, scale.data(), a.data(), 1.5F, c.data(), raw.data(), z.data());
+    SoftmaxLanes(K, z.data(), s.data(), total.data());
+    SoftmaxBackwardLanes(K, s.data(), ds.data(), dz.data());
+    AddProductLanes(K, 24, Doubles(m).data(), 24, 1, Doubles(x).data(), draw.data());
+    LogitLanes(K, Doubles(scale).data(), Doubles(a).data(), 1.5, Doubles(c).data(), draw.data(), ez.data());
+    SoftmaxLanes(K, ez.data(), es.data(), etotal.data());
+    SoftmaxBackwardLanes(K, es.data(), Doubles(ds).data(), edz.data());
+    for (size_t i = 0; i < K * kLanes; ++i) {
+      EXPECT_NEAR(z[i], ez[i], 1e-4);
+      EXPECT_NEAR(s[i], es[i], 1e-5);
+      EXPECT_NEAR(dz[i], edz[i], 1e-4);
+    }
+    for (size_t r = 0; r < kLanes; ++r) {
+      double sum = 0;
+      for (size_t i = 0; i < K; ++i) sum += std::exp(ez[i * kLanes + r]);
+      EXPECT_NEAR(etotal[r], std::log(sum), 1e-12 * (1 + std::fabs(etotal[r])));
+      EXPECT_NEAR(total[r], etotal[r], 1e-4);
+    }
+    std::vector<float> lanes(K * kLanes, NAN), rows(13 * K);
+    RowsToLanes(13, K, a.data(), K, lanes.data());
+    LanesToRows(13, K, lanes.data(), rows.data(), K);
+    EXPECT_EQ(rows, std::vector<float>(a.begin(), a.begin() + static_cast<ptrdiff_t>(rows.size())));
+    for (size_t i = 0; i < K; ++i) EXPECT_EQ(lanes[i * kLanes + 13], 0);
+  }
 }
 
 TEST(ElementwiseTest, ForwardEqualsDouble) {

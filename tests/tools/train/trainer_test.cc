@@ -42,6 +42,22 @@ TEST_F(TrainerTest, LearnsAndIsReproducible) {
             Read(other.output_dir + "/checkpoint/weights.safetensors"));
 }
 
+TEST_F(TrainerTest, LearnsWithProductsInBfloat16) {
+  const TrainOptions plain = Options("plain");
+  ASSERT_TRUE(Train(plain).ok());
+  const std::string rounded = std::string(kModel) + kStages + "product_precision: BFLOAT16";
+  const TrainOptions first = Options("first", rounded), second = Options("second", rounded);
+  ASSERT_TRUE(Train(first).ok());
+  ASSERT_TRUE(Train(second).ok());
+  const std::string weights = Read(first.output_dir + "/checkpoint/weights.safetensors");
+  EXPECT_EQ(weights, Read(second.output_dir + "/checkpoint/weights.safetensors"));
+  EXPECT_NE(weights, Read(plain.output_dir + "/checkpoint/weights.safetensors"));
+  const absl::StatusOr<Checkpoint> expected = ReadCheckpoint(plain.output_dir + "/checkpoint");
+  const absl::StatusOr<Checkpoint> checkpoint = ReadCheckpoint(first.output_dir + "/checkpoint");
+  ASSERT_TRUE(expected.ok() && checkpoint.ok());
+  EXPECT_NEAR(checkpoint->metrics.at("test.auc"), expected->metrics.at("test.auc"), 0.02);
+}
+
 TEST_F(TrainerTest, ASharedCacheGivesTheSameModel) {
   TrainOptions first = Options("cached_first"), second = Options("cached_second");
   first.cache_dir = second.cache_dir = Directory() + "/shared_cache";

@@ -9,9 +9,14 @@ namespace hilomoe::kernels {
 extern const Kernels kPortableKernels;
 extern const Kernels kAvx2Kernels;
 extern const Kernels kAvx512Kernels;
-// Further products for AVX-512 where the CPU has the instructions.
+// Further functions for AVX-512 where the CPU has the instructions.
 extern const ProductFunction kAvx512VnniInt8Product;
-extern const ProductFunction kAvx512Bf16Bfloat16Product;
+struct Bfloat16Functions {
+  ProductFunction product;
+  decltype(Kernels::round_to_bfloat16) round;
+  decltype(Kernels::pair_to_bfloat16) pair;
+};
+extern const Bfloat16Functions kAvx512Bf16Functions;
 
 }  // namespace hilomoe::kernels
 

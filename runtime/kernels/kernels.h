@@ -133,7 +133,11 @@ struct Kernels {
   ProductFunction product[3];
 
   // X [rows, width] (ldx) as the cells of PackedRows (ldc), the last cell's columns beyond width 0, but for float32's.
+  // Subnormal numbers may become 0.
   void (*round_to_bfloat16)(int rows, int width, const float* x, int ldx, uint32_t* cells, int ldc);
+  // The same of pairs of rows, which are the columns of X^T: cells[p, c] = (x[2 p, c], x[2 p + 1, c]), with 0 after an
+  // odd last row; cells [ceil(rows / 2), width] (ldc).
+  void (*pair_to_bfloat16)(int rows, int width, const float* x, int ldx, uint32_t* cells, int ldc);
   // scale[row] = max |x| / 127. A NaN or infinite x makes its row's scale, and so its product, NaN or infinite.
   void (*quantise)(int rows, int width, const float* x, int ldx, uint32_t* cells, int ldc, float* scale);
 };

@@ -77,6 +77,8 @@ struct Avx2 {
   static Int SubInt(Int a, Int b) { return _mm256_sub_epi32(a, b); }
   static Int AddInt(Int a, Int b) { return _mm256_add_epi32(a, b); }
   static Int AndInt(Int a, Int b) { return _mm256_and_si256(a, b); }
+  static Int OrInt(Int a, Int b) { return _mm256_or_si256(a, b); }
+  static Int ShiftLeft(Int x, int bits) { return _mm256_slli_epi32(x, bits); }
   static Int ShiftRight(Int x, int bits) { return _mm256_srli_epi32(x, bits); }
   static Float FromInt(Int x) { return _mm256_cvtepi32_ps(x); }
   static Int ToInt(Float x) { return _mm256_cvtps_epi32(x); }  // to the nearest, ties to even
@@ -249,6 +251,7 @@ const Kernels kAvx2Kernels = {
     .add = Add<Avx2>,
     .product = {Product<Float32Product>, Product<Bfloat16Product>, Product<Int8Product>},
     .round_to_bfloat16 = RoundToBfloat16<Avx2>,
+    .pair_to_bfloat16 = PairToBfloat16<Avx2>,
     .quantise = Quantise<Avx2>,
 };
 

@@ -64,6 +64,7 @@ const Kernels kAvx512Kernels = {
     // Multiplying int8 or int16 is not in the foundation set: AVX2's is taken.
     .product = {Product<Float32Product>, Product<Bfloat16Product>, nullptr},
     .round_to_bfloat16 = RoundToBfloat16<Avx512>,
+    .pair_to_bfloat16 = PairToBfloat16<Avx512>,
     .quantise = Quantise<Avx512>,
 };
 

@@ -275,16 +275,27 @@ void ProductInt8(const PackedWeight& weight, int rows, const PackedRows& x, cons
       });
 }
 
+uint32_t ToBfloat16(float value) {
+  uint32_t bits;
+  std::memcpy(&bits, &value, sizeof(bits));
+  return value != value ? 0x7fc0 : (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+}
+
 void RoundToBfloat16(int rows, int width, const float* x, int ldx, uint32_t* cells, int ldc) {
-  const auto rounded = [](float value) -> uint32_t {
-    uint32_t bits;
-    std::memcpy(&bits, &value, sizeof(bits));
-    return value != value ? 0x7fc0 : (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
-  };
   for (int row = 0; row < rows; ++row) {
     const float* from = x + Offset(row, ldx);
     uint32_t* to = cells + Offset(row, ldc);
-    for (int d = 0; d < width; d += 2) to[d / 2] = rounded(from[d]) | (d + 1 < width ? rounded(from[d + 1]) << 16 : 0);
+    for (int d = 0; d < width; d += 2) {
+      to[d / 2] = ToBfloat16(from[d]) | (d + 1 < width ? ToBfloat16(from[d + 1]) << 16 : 0);
+    }
+  }
+}
+
+void PairToBfloat16(int rows, int width, const float* x, int ldx, uint32_t* cells, int ldc) {
+  for (int row = 0; row < rows; row += 2, cells += ldc) {
+    const float* low = x + Offset(row, ldx);
+    const float* high = low + ldx;
+    for (int d = 0; d < width; ++d) cells[d] = ToBfloat16(low[d]) | (row + 1 < rows ? ToBfloat16(high[d]) << 16 : 0);
   }
 }
 
@@ -330,6 +341,7 @@ const Kernels kPortableKernels = {
     .add = Add,
     .product = {ProductFloat32, ProductBfloat16, ProductInt8},
     .round_to_bfloat16 = RoundToBfloat16,
+    .pair_to_bfloat16 = PairToBfloat16,
     .quantise = Quantise,
 };
 

@@ -21,7 +21,9 @@ Kernels Avx512With(InstructionSet set, const char* name) {
                                                             ? kAvx2Kernels.product[static_cast<int>(Precision::kInt8)]
                                                             : kAvx512VnniInt8Product;
   if (set == InstructionSet::kAvx512Bf16) {
-    kernels.product[static_cast<int>(Precision::kBfloat16)] = kAvx512Bf16Bfloat16Product;
+    kernels.product[static_cast<int>(Precision::kBfloat16)] = kAvx512Bf16Functions.product;
+    kernels.round_to_bfloat16 = kAvx512Bf16Functions.round;
+    kernels.pair_to_bfloat16 = kAvx512Bf16Functions.pair;
   }
   return kernels;
 }

@@ -62,6 +62,8 @@ struct Avx512 {
   static Float FromInt(Int x) { return _mm512_cvtepi32_ps(x); }
   static Int ToInt(Float x) { return _mm512_cvtps_epi32(x); }  // to the nearest, ties to even
   static Int ShiftRight(Int x, int bits) { return _mm512_srli_epi32(x, static_cast<unsigned>(bits)); }
+  static Int ShiftLeft(Int x, int bits) { return _mm512_slli_epi32(x, static_cast<unsigned>(bits)); }
+  static Int OrInt(Int a, Int b) { return _mm512_or_si512(a, b); }
   static Int AddInt(Int a, Int b) { return _mm512_add_epi32(a, b); }
   static Int AndInt(Int a, Int b) { return _mm512_and_si512(a, b); }
   static Int Bits(Float x) { return _mm512_castps_si512(x); }

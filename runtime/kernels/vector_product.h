@@ -140,6 +140,27 @@ void RoundToBfloat16(int rows, int width, const float* x, int ldx, uint32_t* cel
 }
 
 template <class V>
+void PairToBfloat16(int rows, int width, const float* x, int ldx, uint32_t* cells, int ldc) {
+  using Float = typename V::Float;
+  const auto cell = [](Float low, Float high) {
+    return V::OrInt(ToBfloat16<V>(low), V::ShiftLeft(ToBfloat16<V>(high), 16));
+  };
+  for (int r = 0; r < rows; r += 2, cells += ldc) {
+    const float* low = x + Offset(r, ldx);
+    const float* high = low + ldx;
+    const bool pair = r + 1 < rows;
+    int d = 0;
+    for (; d + V::kLanes <= width; d += V::kLanes) {
+      V::StoreInt(reinterpret_cast<int32_t*>(cells) + d, cell(V::Load(low + d), pair ? V::Load(high + d) : V::Zero()));
+    }
+    if (d == width) continue;
+    alignas(64) int32_t last[V::kLanes];
+    V::StoreInt(last, cell(V::LoadFirst(low + d, width - d), pair ? V::LoadFirst(high + d, width - d) : V::Zero()));
+    for (int c = d; c < width; ++c) cells[c] = static_cast<uint32_t>(last[c - d]);
+  }
+}
+
+template <class V>
 void Quantise(int rows, int width, const float* x, int ldx, uint32_t* cells, int ldc, float* scale) {
   using Float = typename V::Float;
   for (int r = 0; r < rows; ++r) {

@@ -99,8 +99,32 @@ Workspace::Buffers::Buffers(const Predictor::State& state) {
   }
 }
 
-Workspace::Workspace(const Predictor& predictor) : buffers_(std::make_unique<Buffers>(*predictor.state_)) {}
+Workspace::Workspace(const Predictor& predictor, const PredictorHelpers* helpers)
+    : helpers_(helpers), buffers_(std::make_unique<Buffers>(*predictor.state_)) {}
 Workspace::~Workspace() = default;
+
+PredictorHelpers::PredictorHelpers(const Predictor& predictor, TileTeam* team, size_t split_candidates)
+    : team_(team), split_candidates_(split_candidates) {
+  for (int i = 0; i < team->helpers(); ++i) workspaces_.push_back(std::make_unique<Workspace>(predictor));
+}
+
+struct Predictor::Tile {
+  size_t begin;  // candidate row
+  int rows;
+  size_t next;  // where the tile begins that is likely to be evaluated next with the same buffers
+  // Whose context: of the request's caller when it is shared, else of the buffers that evaluate the tile. Row r's is
+  // row r * context_step.
+  const Workspace::Buffers& context;
+  int context_step;
+};
+
+namespace {
+
+int TileRows(const EncodedBatch& batch, size_t begin) {
+  return begin < batch.candidate_rows ? static_cast<int>(std::min<size_t>(kTileRows, batch.candidate_rows - begin)) : 0;
+}
+
+}  // namespace
 
 Predictor::Predictor(std::unique_ptr<State> state) : state_(std::move(state)) {}
 Predictor::~Predictor() = default;
@@ -131,25 +155,24 @@ void Predictor::EvaluateContext(const EncodedBatch& batch, size_t begin, int row
   }
 }
 
-// Candidate rows [begin, begin + rows); row r's context is row r * context_step of the context's buffers.
-void Predictor::EvaluateTile(const EncodedBatch& batch, size_t begin, int rows, int context_step,
-                             Workspace::Buffers* buffers, float* logits) const {
+void Predictor::EvaluateTile(const EncodedBatch& batch, const Tile& tile, Workspace::Buffers* buffers,
+                             float* logits) const {
   const State& state = *state_;
   const ModelSpec& spec = state.file.spec();
   const ServingTensors<const float>& tensors = state.file.tensors();
   Workspace::Buffers& b = *buffers;
-  const size_t D = spec.input_width();
+  const size_t D = spec.input_width(), begin = tile.begin;
+  const int rows = tile.rows, context_step = tile.context_step;
   state.gather.Features(batch, false, begin, rows, b.x.data());
   // The next tile's, while this one is evaluated.
-  const size_t next = begin + static_cast<size_t>(rows);
-  state.gather.Prefetch(batch, false, next, static_cast<int>(std::min<size_t>(kTileRows, batch.candidate_rows - next)));
-  for (ServedAttention::Runner& attention : b.attention) attention.Run(batch, begin, rows);
+  state.gather.Prefetch(batch, false, tile.next, TileRows(batch, tile.next));
+  for (size_t i = 0; i < b.attention.size(); ++i) b.attention[i].Run(batch, begin, rows, tile.context.attention[i]);
   for (int r = 0; r < rows && state.NeedsWholeRows(); ++r) {
-    std::memcpy(&b.x[static_cast<size_t>(r) * D], &b.context_x[static_cast<size_t>(r * context_step) * D],
+    std::memcpy(&b.x[static_cast<size_t>(r) * D], &tile.context.context_x[static_cast<size_t>(r * context_step) * D],
                 spec.context_width() * sizeof(float));
   }
   for (size_t i = 0; i < b.blocks.size(); ++i) {
-    b.blocks[i].Run(rows, context_step);
+    b.blocks[i].Run(rows, context_step, tile.context.blocks[i]);
     if (i < spec.deep_blocks()) continue;
     const float* x = spec.is_first(i) ? b.x.data() : b.cross[i - 1 - spec.deep_blocks()].data();
     float* out = b.cross[i - spec.deep_blocks()].data();
@@ -171,26 +194,33 @@ void Predictor::EvaluateTile(const EncodedBatch& batch, size_t begin, int rows, 
   if (!b.cross.empty()) add_tower(D, b.cross.back().data(), D, tensors.head_weight + spec.deep_width());
   if (b.blocks.empty()) add_tower(D, b.x.data(), D, tensors.head_weight);
   if (!spec.linear()) return;
-  for (int r = 0; r < rows; ++r) logits[r] += b.linear[r * context_step];
+  for (int r = 0; r < rows; ++r) logits[r] += tile.context.linear[r * context_step];
   state.gather.AddLinear(batch, false, begin, rows, logits);
 }
 
 void Predictor::Evaluate(const EncodedBatch& batch, Workspace* workspace, absl::Span<float> logits) const {
   Workspace::Buffers& b = *workspace->buffers_;
   const bool shared = batch.context_rows == 1;
-  const auto tile_rows = [&](size_t begin) {
-    return static_cast<int>(std::min<size_t>(kTileRows, batch.candidate_rows - begin));
-  };
-  state_->gather.Prefetch(batch, false, 0, tile_rows(0));  // while the context is evaluated
+  state_->gather.Prefetch(batch, false, 0, TileRows(batch, 0));  // while the context is evaluated
   if (shared) {
     EvaluateContext(batch, 0, 1, &b);
     for (ServedAttention::Runner& attention : b.attention) attention.PrepareContext(batch);
   }
-  for (size_t begin = 0; begin < batch.candidate_rows; begin += kTileRows) {
-    const int rows = tile_rows(begin);
-    if (!shared) EvaluateContext(batch, begin, rows, &b);
-    EvaluateTile(batch, begin, rows, shared ? 0 : 1, &b, logits.data() + begin);
+  const PredictorHelpers* const helpers = workspace->helpers_;
+  const auto evaluate = [&](int worker, size_t index, size_t next) {
+    Workspace::Buffers& own = worker == 0 ? b : *helpers->workspaces_[static_cast<size_t>(worker - 1)]->buffers_;
+    const size_t begin = index * kTileRows;
+    const int rows = TileRows(batch, begin);
+    if (!shared) EvaluateContext(batch, begin, rows, &own);
+    EvaluateTile(batch, {begin, rows, next * kTileRows, shared ? b : own, shared ? 0 : 1}, &own, logits.data() + begin);
+  };
+  const size_t tiles = (batch.candidate_rows + kTileRows - 1) / kTileRows;
+  if (helpers == nullptr) {
+    for (size_t tile = 0; tile < tiles; ++tile) evaluate(0, tile, tile + 1);
+    return;
   }
+  const bool split = helpers->split_candidates_ > 0 && batch.candidate_rows >= helpers->split_candidates_;
+  workspace->split_requests += helpers->team_->Run(tiles, split, evaluate) > 0 ? 1 : 0;
 }
 
 absl::Status Predictor::Predict(const RequestView& request, Workspace* workspace, absl::Span<float> scores,

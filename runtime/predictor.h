@@ -3,7 +3,9 @@
 #define HILOMOE_RUNTIME_PREDICTOR_H_
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
@@ -12,6 +14,7 @@
 #include "runtime/kernels/kernels.h"
 #include "runtime/request_encoder.h"
 #include "runtime/request_view.h"
+#include "runtime/tile_team.h"
 
 namespace hilomoe {
 
@@ -26,25 +29,44 @@ struct PredictTimes {
 };
 
 class Predictor;
+class PredictorHelpers;
 
 // The buffers of one evaluating thread for one predictor. Sized for tiles of rows, whatever the requests; the encoded
 // batch grows to the largest request and stays. Not thread-safe; one call at a time.
 class Workspace {
  public:
-  explicit Workspace(const Predictor& predictor);
+  // helpers: who may help with the requests of this workspace; null: nobody. They outlive the workspace.
+  explicit Workspace(const Predictor& predictor, const PredictorHelpers* helpers = nullptr);
   ~Workspace();
 
   EncodedBatch batch;
-  EncodeCounts counts;  // added to by every Predict
+  EncodeCounts counts;          // added to by every Predict
+  uint64_t split_requests = 0;  // added to by every Predict and Evaluate: those that helpers evaluated tiles of
 
  private:
   friend class Predictor;
   struct Buffers;
+  const PredictorHelpers* const helpers_;
   std::unique_ptr<Buffers> buffers_;
 };
 
+// A team's helpers at work for one predictor: which requests are split, and a workspace for each helper. Shared by the
+// callers' workspaces.
+class PredictorHelpers {
+ public:
+  // Requests of at least so many candidates are split over the callers and `team`, which outlives this; 0 = none.
+  PredictorHelpers(const Predictor& predictor, TileTeam* team, size_t split_candidates);
+
+ private:
+  friend class Predictor;
+  TileTeam* const team_;
+  const size_t split_candidates_;
+  std::vector<std::unique_ptr<Workspace>> workspaces_;
+};
+
 // A model ready to be evaluated. Immutable after Create; Predict may run on any number of threads, each with a
-// Workspace of its own. The same request gives the same bits on the same machine, whatever the thread or the load.
+// Workspace of its own. The same request gives the same bits on the same machine, whatever the thread, the load or the
+// helpers that were free.
 class Predictor {
  public:
   // Packs the weights.
@@ -72,8 +94,8 @@ class Predictor {
   struct State;
   explicit Predictor(std::unique_ptr<State> state);
   void EvaluateContext(const EncodedBatch& batch, size_t begin, int rows, Workspace::Buffers* buffers) const;
-  void EvaluateTile(const EncodedBatch& batch, size_t begin, int rows, int context_step, Workspace::Buffers* buffers,
-                    float* logits) const;
+  struct Tile;
+  void EvaluateTile(const EncodedBatch& batch, const Tile& tile, Workspace::Buffers* buffers, float* logits) const;
 
   std::unique_ptr<State> state_;
 };

@@ -46,9 +46,10 @@ void ServedAttention::Runner::PrepareContext(const EncodedBatch& batch) {
   if (attention_.SharesHistory(batch)) LoadHistory(batch, 0);
 }
 
-void ServedAttention::Runner::Run(const EncodedBatch& batch, size_t begin, int rows) {
+void ServedAttention::Runner::Run(const EncodedBatch& batch, size_t begin, int rows, const Runner& context) {
   const AttentionSpec& attention = attention_.attention_;
   const bool shared = attention_.SharesHistory(batch);
+  const Runner& history = shared ? context : *this;
   size_t column = 0;
   for (const int f : attention.query) {
     gather_.Ids(batch, static_cast<size_t>(f), begin, static_cast<size_t>(rows), query_.data() + column,
@@ -63,8 +64,8 @@ void ServedAttention::Runner::Run(const EncodedBatch& batch, size_t begin, int r
     if (!shared) LoadHistory(batch, begin + static_cast<size_t>(r));
     for (size_t head = 0; head < attention.heads; ++head) {
       const size_t at = (static_cast<size_t>(r) * attention.heads + head) * attention.history_width;
-      kernels_.attend(positions_, dk, history_.data(), dk, transposed_.data(), positions_, projected_.data() + at,
-                      scores_.data(), pooled_.data() + at);
+      kernels_.attend(history.positions_, dk, history.history_.data(), dk, history.transposed_.data(),
+                      history.positions_, projected_.data() + at, scores_.data(), pooled_.data() + at);
     }
   }
   attention_.output_.Run(kernels_, rows, pooled_.data(), pooled, {}, x_,

@@ -27,8 +27,9 @@ class ServedAttention {
     Runner(const ServedAttention& attention, const InputGather& gather, const kernels::Kernels& kernels, float* x);
     // A shared context: its history, once per request, before Run.
     void PrepareContext(const EncodedBatch& batch);
-    // Candidate rows [begin, begin + rows), rows <= kTileRows.
-    void Run(const EncodedBatch& batch, size_t begin, int rows);
+    // Candidate rows [begin, begin + rows), rows <= kTileRows. `context`, this runner or another one of the attention,
+    // has had PrepareContext and is only read.
+    void Run(const EncodedBatch& batch, size_t begin, int rows, const Runner& context);
 
    private:
     void LoadHistory(const EncodedBatch& batch, size_t row);

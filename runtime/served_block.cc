@@ -60,17 +60,18 @@ void ServedBlock::Runner::RunContext(int rows) {
   kernels_.squared_norm(rows, block_.split_, context_x_, block_.ldx_, context_squared_norm_.data());
 }
 
-const float* ServedBlock::Runner::InverseNorm(int rows, int context_step) {
+const float* ServedBlock::Runner::InverseNorm(int rows, int context_step, const Runner& context) {
   kernels_.squared_norm(rows, static_cast<int>(block_.spec_.input) - block_.split_, x_ + block_.split_, block_.ldx_,
                         inverse_norm_.data());
   for (int r = 0; r < rows; ++r) {
-    const float squared = inverse_norm_[r] + (block_.context_ == nullptr ? 0 : context_squared_norm_[r * context_step]);
+    const float squared =
+        inverse_norm_[r] + (block_.context_ == nullptr ? 0 : context.context_squared_norm_[r * context_step]);
     inverse_norm_[r] = 1 / std::max(std::sqrt(squared), static_cast<float>(kMinQueryNorm));
   }
   return inverse_norm_.data();
 }
 
-void ServedBlock::Runner::Run(int rows, int context_step) {
+void ServedBlock::Runner::Run(int rows, int context_step, const Runner& context) {
   const BlockSpec& block = block_.spec_;
   const kernels::Kernels& k = kernels_;
   const int O = static_cast<int>(block.width), n = static_cast<int>(block.stack()), ldz = block_.stacked_;
@@ -81,7 +82,7 @@ void ServedBlock::Runner::Run(int rows, int context_step) {
   // The context's half is added where the product is stored, and without experts the block ends there.
   kernels::ProductStore store;
   if (block_.context_ != nullptr) {
-    store.add = context_z_.data();
+    store.add = context.context_z_.data();
     store.ldadd = context_step * ldz;
   }
   if (n == 0) {
@@ -92,7 +93,7 @@ void ServedBlock::Runner::Run(int rows, int context_step) {
   if (n > 0) {
     float* a = z + O;
     const float* r = block.projected_query ? a + n : nullptr;
-    const float* norm = block.unit_query ? InverseNorm(rows, context_step) : nullptr;
+    const float* norm = block.unit_query ? InverseNorm(rows, context_step, context) : nullptr;
     if (block.top_k > 0) {
       const int kept = static_cast<int>(block.layers * block.top_k);
       k.route_top_k(block_.routing_, rows, a, r, ldz, norm, gated_.data(), kept, kept_.data(), kept, nullptr, 0);

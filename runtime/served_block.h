@@ -33,12 +33,13 @@ class ServedBlock {
     Runner(const ServedBlock& block, const kernels::Kernels& kernels, const float* context_x, const float* x,
            std::byte* scratchpad);
     void RunContext(int rows);
-    // Row r takes the context of row r * context_step: 0 when all share one.
-    void Run(int rows, int context_step);
+    // Row r takes the context of row r * context_step of `context`, this runner or another one of the block, which is
+    // only read: 0 when all share one.
+    void Run(int rows, int context_step, const Runner& context);
     float* output() { return z_.data(); }  // [rows, width], leading dimension output_ld()
 
    private:
-    const float* InverseNorm(int rows, int context_step);
+    const float* InverseNorm(int rows, int context_step, const Runner& context);
 
     const ServedBlock& block_;
     const kernels::Kernels& kernels_;

@@ -10,13 +10,17 @@
 namespace hilomoe {
 namespace {
 
-TEST(AllocationTest, AWarmPredictAllocatesNothing) {
+// threads: of the team that requests of 128 candidates and more are split over.
+void ExpectAWarmPredictAllocatesNothing(int threads) {
   const ServedModel model(std::string(kAllFeatures) + R"(network {
       blocks { width: 40 experts { layers: 3 experts_per_layer: 8 } }
       blocks { width: 33 experts { layers: 2 experts_per_layer: 8 top_k: 2 } }
       blocks { width: 20 } })");
   const std::unique_ptr<Predictor> predictor = model.Open();
-  Workspace workspace(*predictor);
+  const auto team = TileTeam::Create(threads);
+  ASSERT_TRUE(team.ok()) << team.status();
+  const PredictorHelpers helpers(*predictor, team->get(), 128);
+  Workspace workspace(*predictor, &helpers);
   std::vector<float> scores(200);
 
   // Shared and flat, few and many candidates, features absent, unknown and out of vocabulary.
@@ -52,10 +56,17 @@ TEST(AllocationTest, AWarmPredictAllocatesNothing) {
   serve();
   EXPECT_GT(Allocations(), cold) << "the counter does not count";
   serve();
+  workspace.split_requests = 0;
   const uint64_t warm = Allocations();
   for (int i = 0; i < 20; ++i) serve();
+  // Until helpers have come, where there are any.
+  for (int i = 0; i < 10'000 && threads > 1 && workspace.split_requests == 0; ++i) serve();
+  EXPECT_EQ(workspace.split_requests > 0, threads > 1);
   EXPECT_EQ(Allocations(), warm);
 }
+
+TEST(AllocationTest, AWarmPredictAllocatesNothing) { ExpectAWarmPredictAllocatesNothing(1); }
+TEST(AllocationTest, ASplitPredictAllocatesNothing) { ExpectAWarmPredictAllocatesNothing(3); }
 
 }  // namespace
 }  // namespace hilomoe

@@ -38,11 +38,13 @@ struct Case {
   Work work;
   Cache cache = Cache::kWarm;
   int threads = 1;                         // each with operands of its own, all at once
+  bool together = false;                   // but the threads share each run, and its operands are those of thread 0
   std::vector<std::string> compared_with;  // full names of cases
   std::function<absl::StatusOr<Operands>(int thread)> prepare;
 };
 
-// "kernels/route_dense, 64 rows/avx512/flushed/2 threads"; the last two only where they apply. Unique.
+// "kernels/route_dense, 64 rows/avx512/flushed/2 threads"; the last two only where they apply, with together
+// "2 threads together". Unique.
 std::string FullName(const Case& c);
 
 }  // namespace hilomoe::bench

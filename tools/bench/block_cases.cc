@@ -44,7 +44,7 @@ struct RunningBlock {
   }
   void Run() const {
     if (part == Part::kWhole) runner->RunContext(rows);
-    runner->Run(rows, part == Part::kWhole ? 1 : 0);
+    runner->Run(rows, part == Part::kWhole ? 1 : 0, *runner);
   }
   // Some rows against the reference, batch norm and all.
   absl::Status Verify() const {

@@ -6,16 +6,24 @@
 #include "absl/strings/str_cat.h"
 #include "model/flops.h"
 #include "model/status_macros.h"
+#include "runtime/packed_product.h"
+#include "runtime/tile_team.h"
 #include "tools/bench/result_check.h"
 #include "tools/bench/suite.h"
 
 namespace hilomoe::bench {
 namespace {
 
+// On threads: one request on all of them. Every request of two tiles is split, so that also what is gained at the
+// server's least (split_candidates) is measured.
 struct Prediction {
-  explicit Prediction(const Predictor& predictor_) : predictor(predictor_), workspace(predictor_) {}
+  Prediction(const Predictor& predictor_, std::unique_ptr<TileTeam> team_)
+      : predictor(predictor_), team(std::move(team_)), helpers(predictor, team.get(), kTileRows + 1) {}
 
   absl::Status Verify(BenchModel* model) {
+    constexpr int kTries = 1000;  // a helper may wake up too late
+    for (int i = 0; i < kTries && team->helpers() > 0 && workspace.split_requests == 0; ++i) Run();
+    if (team->helpers() > 0 && workspace.split_requests == 0) return absl::DataLossError("no helper has helped");
     for (size_t i = 0; i < requests.size(); ++i) {
       HILOMOE_RETURN_IF_ERROR(predictor.Predict(requests[i]->view(), &workspace, absl::MakeSpan(scores)));
       HILOMOE_RETURN_IF_ERROR(CheckScores(model, *requests[i], scores, i));
@@ -28,7 +36,9 @@ struct Prediction {
   }
 
   const Predictor& predictor;
-  Workspace workspace;
+  const std::unique_ptr<TileTeam> team;
+  const PredictorHelpers helpers;
+  Workspace workspace{predictor, &helpers};
   std::vector<std::shared_ptr<const BenchRequest>> requests;
   std::vector<float> scores;
   size_t next = 0;
@@ -40,6 +50,7 @@ struct PredictorCase {
   bool flat;
   const kernels::Kernels* kernels;
   Precision precision = Precision::kFloat32;
+  int threads_together = 1;
 };
 
 Case MakeCase(Suite* suite, const PredictorCase& what) {
@@ -50,6 +61,8 @@ Case MakeCase(Suite* suite, const PredictorCase& what) {
                         what.flat ? "flat rows" : "compute-once");
   if (what.precision != Precision::kFloat32) absl::StrAppend(&c.name, ", ", PrecisionName(what.precision));
   c.instruction_set = what.kernels->name;
+  c.threads = what.threads_together;
+  c.together = what.threads_together > 1;
   const double n = static_cast<double>(what.candidates);
   const Flops flops = BenchFlops(options);
   c.work.precision = PrecisionName(what.precision);  // of all but routing and the head
@@ -59,7 +72,8 @@ Case MakeCase(Suite* suite, const PredictorCase& what) {
   c.prepare = [suite, what, options](int thread) -> absl::StatusOr<Operands> {
     HILOMOE_ASSIGN_OR_RETURN(BenchModel* const model, suite->models.Get(options));
     HILOMOE_ASSIGN_OR_RETURN(const Predictor* const predictor, model->Open(what.kernels->instruction_set));
-    const auto prediction = std::make_shared<Prediction>(*predictor);
+    HILOMOE_ASSIGN_OR_RETURN(std::unique_ptr<TileTeam> team, TileTeam::Create(what.threads_together));
+    const auto prediction = std::make_shared<Prediction>(*predictor, std::move(team));
     prediction->requests =
         MakeRequests(*model, {what.candidates, what.flat, IdLaw::kZipf}, 8, static_cast<uint64_t>(thread));
     prediction->scores.resize(what.candidates);
@@ -92,6 +106,20 @@ void AddPredictorCases(Suite* suite, std::vector<Case>* cases) {
       Case c = MakeCase(suite, {candidates, 0, false, best, precision});
       c.compared_with.push_back(FullName(MakeCase(suite, {candidates, 0, false, best})));
       AddWarmAndFlushed(c, cases);
+    }
+  }
+  // Two tiles are the least that can be split.
+  for (const size_t candidates : {size_t{2 * kTileRows}, size_t{1000}}) {
+    if (suite->options.threads == 1) break;
+    for (const auto& [top_k, precision] : {std::pair(0, Precision::kFloat32),
+                                           {4, Precision::kFloat32},
+                                           {0, Precision::kBfloat16},
+                                           {0, Precision::kInt8}}) {
+      Case c = MakeCase(suite, {candidates, top_k, false, best, precision, suite->options.threads});
+      const Case alone = MakeCase(suite, {candidates, top_k, false, best, precision});
+      if (candidates != 1000) cases->push_back(alone);
+      c.compared_with.push_back(FullName(alone));
+      cases->push_back(c);
     }
   }
   for (const kernels::Kernels* kernels : SupportedKernels(&kernels::Kernels::route_dense)) {

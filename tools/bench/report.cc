@@ -39,8 +39,9 @@ std::string Row(const std::vector<std::string>& cells) {
 }
 
 std::string NameText(const Case& c) {
-  return absl::StrCat(c.name, c.cache == Cache::kFlushed ? ", flushed" : "",
-                      c.threads > 1 ? absl::StrCat(", ", c.threads, " threads") : "");
+  return absl::StrCat(
+      c.name, c.cache == Cache::kFlushed ? ", flushed" : "",
+      c.threads > 1 ? absl::StrCat(", ", c.threads, c.together ? " threads together" : " threads") : "");
 }
 
 std::vector<Comparison> Compare(const std::vector<Measurement>& measurements) {
@@ -139,6 +140,7 @@ std::string ReportJson(const Report& report) {
                 {"group", c->group},
                 {"instruction_set", c->instruction_set},
                 {"threads", c->threads},
+                {"together", c->together},
                 {"flushed", c->cache == Cache::kFlushed},
                 {"seconds", seconds},
                 {"median", Median(seconds)},

@@ -17,13 +17,16 @@ namespace hilomoe::bench {
 
 std::string FullName(const Case& c) {
   return absl::StrCat(c.group, "/", c.name, "/", c.instruction_set, c.cache == Cache::kFlushed ? "/flushed" : "",
-                      c.threads > 1 ? absl::StrCat("/", c.threads, " threads") : "");
+                      c.threads > 1 ? absl::StrCat("/", c.threads, c.together ? " threads together" : " threads") : "");
 }
 
 namespace {
 
 // A flushed run costs milliseconds of flushing, so their number is fixed.
 constexpr int kFlushedRuns = 5;
+
+// Threads of Google Benchmark's.
+int CallingThreads(const Case& c) { return c.together ? 1 : c.threads; }
 
 class CaseRunner {
  public:
@@ -53,7 +56,7 @@ class CaseRunner {
  private:
   // Verified before anything is timed, the operands of every thread.
   absl::Status Prepare() {
-    for (int thread = 0; thread < case_.threads; ++thread) {
+    for (int thread = 0; thread < CallingThreads(case_); ++thread) {
       HILOMOE_ASSIGN_OR_RETURN(Operands operands, case_.prepare(thread));
       HILOMOE_RETURN_IF_ERROR(operands.verify());
       operands_.push_back(std::move(operands));
@@ -90,7 +93,7 @@ class Collector : public benchmark::BenchmarkReporter {
 void Register(const Case& c, const RunOptions& options, CaseRunner* runner) {
   benchmark::internal::Benchmark* registered =
       benchmark::RegisterBenchmark(FullName(c).c_str(), [runner](benchmark::State& state) { runner->Run(state); });
-  registered->Threads(c.threads);
+  registered->Threads(CallingThreads(c));
   if (c.cache == Cache::kFlushed) {
     registered->UseManualTime();
   } else {

@@ -50,6 +50,7 @@ class ModelMetrics {
 
     RequestCounters requests;
     Counter candidates;
+    Counter split_requests;
     Counter unknown_features;
     Histogram request_candidates;
     Histogram request_duration_ns;

@@ -113,7 +113,7 @@ absl::StatusOr<RepositoryListing> ListModels(const std::string& root) {
 }
 
 absl::StatusOr<std::shared_ptr<const ServedModel>> ServedModel::Load(const ModelLocation& location,
-                                                                     int serving_threads) {
+                                                                     const EvaluatingThreads& threads) {
   const auto annotate = [&location](const absl::Status& status) {
     const bool named = absl::StrContains(status.message(), location.path);
     return absl::Status(status.code(),
@@ -129,8 +129,11 @@ absl::StatusOr<std::shared_ptr<const ServedModel>> ServedModel::Load(const Model
 
   const std::shared_ptr<ServedModel> model(new ServedModel());
   model->predictor_ = *std::move(predictor);
-  for (int i = 0; i < serving_threads; ++i) {
-    model->workspaces_.push_back(std::make_unique<Workspace>(*model->predictor_));
+  if (threads.team != nullptr) {
+    model->helpers_ = std::make_unique<PredictorHelpers>(*model->predictor_, threads.team, threads.split_candidates);
+  }
+  for (int i = 0; i < threads.serving; ++i) {
+    model->workspaces_.push_back(std::make_unique<Workspace>(*model->predictor_, model->helpers_.get()));
   }
   const v1::ModelFileHeader& header = model->predictor_->file().header();
   ModelFacts facts;
@@ -143,7 +146,7 @@ absl::StatusOr<std::shared_ptr<const ServedModel>> ServedModel::Load(const Model
   facts.created_seconds = CreatedSeconds(header.provenance().created());
   facts.loaded_seconds = absl::ToDoubleSeconds(absl::Now() - absl::UnixEpoch());
   facts.load_duration_seconds = absl::ToDoubleSeconds(absl::Now() - start);
-  model->metrics_ = std::make_shared<const ModelMetrics>(std::move(facts), serving_threads);
+  model->metrics_ = std::make_shared<const ModelMetrics>(std::move(facts), threads.serving);
   return std::shared_ptr<const ServedModel>(model);
 }
 
@@ -177,12 +180,13 @@ std::string ModelTable::Describe() const {
   });
 }
 
-absl::StatusOr<std::unique_ptr<ModelRepository>> ModelRepository::Load(const std::string& root, int serving_threads) {
+absl::StatusOr<std::unique_ptr<ModelRepository>> ModelRepository::Load(const std::string& root,
+                                                                       const EvaluatingThreads& threads) {
   HILOMOE_ASSIGN_OR_RETURN(const RepositoryListing listing, ListModels(root));
   for (const std::string& skipped : listing.skipped) LogWarning("skipped in the model repository", {{"what", skipped}});
   std::vector<std::shared_ptr<const ServedModel>> models;
   for (const ModelLocation& location : listing.models) {
-    HILOMOE_ASSIGN_OR_RETURN(std::shared_ptr<const ServedModel> model, ServedModel::Load(location, serving_threads));
+    HILOMOE_ASSIGN_OR_RETURN(std::shared_ptr<const ServedModel> model, ServedModel::Load(location, threads));
     const ModelFacts& facts = model->shared_metrics()->facts();
     LogInfo("loaded model", {{"model", facts.name},
                              {"version", facts.version},

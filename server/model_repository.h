@@ -13,6 +13,7 @@
 
 #include "absl/status/statusor.h"
 #include "runtime/predictor.h"
+#include "runtime/tile_team.h"
 #include "server/model_metrics.h"
 
 namespace hilomoe {
@@ -33,12 +34,21 @@ struct RepositoryListing {
 // cannot be read, FAILED_PRECONDITION for one without a model.
 absl::StatusOr<RepositoryListing> ListModels(const std::string& root);
 
+// Who evaluates requests.
+struct EvaluatingThreads {
+  int serving = 1;
+  TileTeam* team = nullptr;  // helps with requests of at least split_candidates (0 = none); null: nobody helps
+  size_t split_candidates = 0;
+};
+
 // A model in service. Immutable but for the workspaces and the metrics' cells, of which every serving thread has its
 // own.
 class ServedModel {
  public:
-  // Opens and verifies the file, prepares the predictor, replays the golden rows, allocates the workspaces.
-  static absl::StatusOr<std::shared_ptr<const ServedModel>> Load(const ModelLocation& location, int serving_threads);
+  // Opens and verifies the file, prepares the predictor, replays the golden rows, allocates the workspaces. The team
+  // outlives the model.
+  static absl::StatusOr<std::shared_ptr<const ServedModel>> Load(const ModelLocation& location,
+                                                                 const EvaluatingThreads& threads);
 
   const std::string& name() const { return metrics_->facts().name; }
   uint64_t version() const { return metrics_->facts().version; }
@@ -51,6 +61,7 @@ class ServedModel {
   ServedModel() = default;
 
   std::unique_ptr<Predictor> predictor_;
+  std::unique_ptr<PredictorHelpers> helpers_;  // null without a team
   std::vector<std::unique_ptr<Workspace>> workspaces_;
   std::shared_ptr<const ModelMetrics> metrics_;
 };
@@ -77,7 +88,8 @@ class ModelTable {
 class ModelRepository {
  public:
   // Loads the newest version of every model under `root`; all or nothing.
-  static absl::StatusOr<std::unique_ptr<ModelRepository>> Load(const std::string& root, int serving_threads);
+  static absl::StatusOr<std::unique_ptr<ModelRepository>> Load(const std::string& root,
+                                                               const EvaluatingThreads& threads);
 
   std::shared_ptr<const ModelTable> table() const;
 

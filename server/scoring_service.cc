@@ -115,7 +115,9 @@ class ScoringService::ScoreMethod : public AsyncMethod {
 
     PredictTimes times;
     const absl::Status status = Score(call, thread, start, &local, &metrics, &times);
-    metrics.Take(&model->workspace(thread)->counts);
+    Workspace& workspace = *model->workspace(thread);
+    metrics.Take(&workspace.counts);
+    metrics.split_requests.Add(std::exchange(workspace.split_requests, 0));
     const Clock::time_point scored = Clock::now();
     if (status.ok()) {
       metrics.candidates.Add(local.adapter.view().num_candidates);

@@ -16,6 +16,7 @@
 #include "model/status_macros.h"
 #include "prometheus/exposer.h"
 #include "runtime/cpu_count.h"
+#include "runtime/tile_team.h"
 #include "server/call_loop.h"
 #include "server/log.h"
 #include "server/scoring_service.h"
@@ -37,6 +38,7 @@ struct Server::State {
   absl::Status StartGrpc(const v1::ServerConfig& config, uint32_t evaluation_threads);
 
   std::shared_ptr<ServerMetrics> metrics;
+  std::unique_ptr<TileTeam> team;  // outlives the models
   std::unique_ptr<prometheus::Exposer> exposer;
   std::unique_ptr<ModelRepository> repository;
   std::unique_ptr<CallLoop> loop;
@@ -100,7 +102,12 @@ absl::StatusOr<std::unique_ptr<Server>> Server::BuildAndStart(const ServerOption
   auto server = std::unique_ptr<Server>(new Server(std::make_unique<State>()));
   State& state = *server->state_;
   state.metrics = std::make_shared<ServerMetrics>(serving_threads);
-  HILOMOE_ASSIGN_OR_RETURN(state.repository, ModelRepository::Load(config.model_repository(), serving_threads));
+  // Without a split nobody needs help.
+  const int team_threads = config.split_candidates() > 0 ? static_cast<int>(evaluation_threads) : 1;
+  HILOMOE_ASSIGN_OR_RETURN(state.team, TileTeam::Create(team_threads));
+  HILOMOE_ASSIGN_OR_RETURN(
+      state.repository,
+      ModelRepository::Load(config.model_repository(), {serving_threads, state.team.get(), config.split_candidates()}));
   for (const auto& model : state.repository->table()->models()) state.metrics->Add(model->shared_metrics());
   HILOMOE_RETURN_IF_ERROR(state.StartMetrics(config.metrics_address()));
   HILOMOE_RETURN_IF_ERROR(state.StartGrpc(config, evaluation_threads));

@@ -100,6 +100,8 @@ template <typename Models>
 void CollectModels(const Models& models, Families* families) {
   using Shard = ModelMetrics::Shard;
   MetricFamily candidates{"hilomoe_candidates_total", "Candidates scored.", MetricType::Counter, {}};
+  MetricFamily split{
+      "hilomoe_split_requests_total", "Requests scored by more than one thread.", MetricType::Counter, {}};
   MetricFamily unknown{
       "hilomoe_unknown_features_total", "Columns that the model does not know; ignored.", MetricType::Counter, {}};
   MetricFamily sizes{"hilomoe_request_candidates", "Candidates of a scored request.", MetricType::Histogram, {}};
@@ -124,6 +126,7 @@ void CollectModels(const Models& models, Families* families) {
     const ModelFacts& facts = model.facts();
     const Labels labels = ModelLabels(model);
     AddCounter(labels, Sum(model.shards(), [](const Shard& s) -> const Counter& { return s.candidates; }), &candidates);
+    AddCounter(labels, Sum(model.shards(), [](const Shard& s) -> const Counter& { return s.split_requests; }), &split);
     AddCounter(labels, Sum(model.shards(), [](const Shard& s) -> const Counter& { return s.unknown_features; }),
                &unknown);
     AddHistogram(
@@ -145,8 +148,8 @@ void CollectModels(const Models& models, Families* families) {
     AddGauge(labels, facts.loaded_seconds, &loaded);
     AddGauge(labels, facts.load_duration_seconds, &load);
   }
-  for (MetricFamily* family : {&candidates, &unknown, &sizes, &durations, &stages, &values, &unseen, &missing, &info,
-                               &bytes, &created, &loaded, &load}) {
+  for (MetricFamily* family : {&candidates, &split, &unknown, &sizes, &durations, &stages, &values, &unseen, &missing,
+                               &info, &bytes, &created, &loaded, &load}) {
     families->push_back(std::move(*family));
   }
 }

@@ -24,6 +24,8 @@ ABSL_FLAG(std::optional<uint32_t>, evaluation_threads, std::nullopt, "0 = what t
 ABSL_FLAG(std::optional<uint32_t>, max_request_bytes, std::nullopt, "larger requests are refused");
 ABSL_FLAG(std::optional<uint32_t>, max_candidates, std::nullopt, "of one request");
 ABSL_FLAG(std::optional<uint32_t>, max_queued_candidates, std::nullopt, "waiting; more is refused at once");
+ABSL_FLAG(std::optional<uint32_t>, split_candidates, std::nullopt,
+          "requests of so many are split over idle evaluation threads; 0 = none");
 ABSL_FLAG(std::optional<uint32_t>, drain_ms, std::nullopt, "SIGTERM: NOT_SERVING, but serving on, for so long");
 ABSL_FLAG(std::optional<uint32_t>, drain_deadline_ms, std::nullopt, "then requests under way get so long to end");
 
@@ -121,6 +123,7 @@ void ApplyFlags(v1::ServerConfig* config) {
   if (const auto value = absl::GetFlag(FLAGS_max_request_bytes)) config->set_max_request_bytes(*value);
   if (const auto value = absl::GetFlag(FLAGS_max_candidates)) config->set_max_candidates(*value);
   if (const auto value = absl::GetFlag(FLAGS_max_queued_candidates)) config->set_max_queued_candidates(*value);
+  if (const auto value = absl::GetFlag(FLAGS_split_candidates)) config->set_split_candidates(*value);
   if (const auto value = absl::GetFlag(FLAGS_drain_ms)) config->set_drain_ms(*value);
   if (const auto value = absl::GetFlag(FLAGS_drain_deadline_ms)) config->set_drain_deadline_ms(*value);
 }
@@ -138,6 +141,7 @@ absl::Status ValidateServerConfig(const v1::ServerConfig& config) {
   HILOMOE_RETURN_IF_ERROR(CheckRange("max_request_bytes", config.max_request_bytes(), kMinRequestBytes, kMax));
   HILOMOE_RETURN_IF_ERROR(CheckRange("max_candidates", config.max_candidates(), 1, kMax));
   HILOMOE_RETURN_IF_ERROR(CheckRange("max_queued_candidates", config.max_queued_candidates(), 0, kMax));
+  HILOMOE_RETURN_IF_ERROR(CheckRange("split_candidates", config.split_candidates(), 0, kMax));
   HILOMOE_RETURN_IF_ERROR(CheckRange("drain_ms", config.drain_ms(), 0, kMaxDrainMs));
   HILOMOE_RETURN_IF_ERROR(CheckRange("drain_deadline_ms", config.drain_deadline_ms(), 0, kMaxDrainMs));
   return absl::OkStatus();

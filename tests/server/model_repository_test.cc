@@ -80,12 +80,12 @@ TEST_F(ModelRepositoryTest, WithoutAModelThereIsNothingToServe) {
 TEST_F(ModelRepositoryTest, LoadsAndFinds) {
   WriteTestModel(root(), {.model = "ctr", .version = 2});
   WriteTestModel(root(), {.model = "ctr", .version = 3});
-  const auto one = ModelRepository::Load(root(), 2);
+  const auto one = ModelRepository::Load(root(), {.serving = 2});
   ASSERT_TRUE(one.ok()) << one.status();
   EXPECT_EQ((*(*one)->table()->Find("", 0))->version(), 3);  // the only model needs no name
 
   WriteTestModel(root(), {.config = SlowModelConfig(), .model = "cvr", .version = 1});
-  const auto repository = ModelRepository::Load(root(), 2);
+  const auto repository = ModelRepository::Load(root(), {.serving = 2});
   ASSERT_TRUE(repository.ok()) << repository.status();
   ModelTableReader reader(**repository);
   const ModelTable& table = reader.Get();
@@ -107,16 +107,16 @@ TEST_F(ModelRepositoryTest, LoadsAndFinds) {
 TEST_F(ModelRepositoryTest, ABrokenFileIsNamed) {
   const std::string path = WriteTestModel(root());
   fs::resize_file(path, fs::file_size(path) - 1);
-  const auto truncated = ModelRepository::Load(root(), 1);
+  const auto truncated = ModelRepository::Load(root(), {.serving = 1});
   EXPECT_EQ(truncated.status().code(), absl::StatusCode::kDataLoss);
   EXPECT_THAT(truncated.status().message(), AllOf(HasSubstr("'ctr' version 1"), HasSubstr(path)));
   std::ofstream(path, std::ios::trunc) << "not a model";
-  EXPECT_THAT(ModelRepository::Load(root(), 1).status().message(), HasSubstr(path));
+  EXPECT_THAT(ModelRepository::Load(root(), {.serving = 1}).status().message(), HasSubstr(path));
 }
 
 TEST_F(ModelRepositoryTest, AModelWithWrongGoldenRowsIsNotServed) {
   WriteTestModel(root(), {.wrong_golden = true});
-  const auto repository = ModelRepository::Load(root(), 1);
+  const auto repository = ModelRepository::Load(root(), {.serving = 1});
   EXPECT_EQ(repository.status().code(), absl::StatusCode::kDataLoss);
   EXPECT_THAT(repository.status().message(), AllOf(HasSubstr("golden"), HasSubstr("model.hilomoe")));
 }

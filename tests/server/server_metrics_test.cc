@@ -49,6 +49,7 @@ TEST(ServerMetricsTest, ThreadsAreAddedUp) {
         ModelMetrics::Shard& shard = model->shard(t);
         shard.requests[static_cast<int>(Method::kScore)][0].Add();
         shard.candidates.Add(3);
+        shard.split_requests.Add();
         shard.request_candidates.Record(i % 2 == 0 ? 3 : 300);
         shard.stage_ns[static_cast<int>(Stage::kDecode)].Record(20'000);
         counts.values = {5, 6};
@@ -70,6 +71,7 @@ TEST(ServerMetricsTest, ThreadsAreAddedUp) {
   EXPECT_EQ(SeriesValue(text, Series("hilomoe_requests_total", R"(model="ctr",version="7",method="Score",code="OK")")),
             n);
   EXPECT_EQ(SeriesValue(text, Series("hilomoe_candidates_total")), 3 * n);
+  EXPECT_EQ(SeriesValue(text, Series("hilomoe_split_requests_total")), n);
   EXPECT_EQ(SeriesValue(text, Series("hilomoe_unknown_features_total")), n);
   EXPECT_EQ(SeriesValue(text, Series("hilomoe_feature_values_total", R"(model="ctr",version="7",feature="item")")),
             6 * n);

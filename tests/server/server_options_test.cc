@@ -45,6 +45,7 @@ TEST(ServerOptionsTest, DefaultsAreTheSchemas) {
   EXPECT_EQ(options->config.model_repository(), "/models");
   EXPECT_EQ(options->config.listen_address(), "127.0.0.1:8500");
   EXPECT_EQ(options->config.max_candidates(), 10000);
+  EXPECT_EQ(options->config.split_candidates(), 128);
   EXPECT_TRUE(options->port_file.empty());
   EXPECT_TRUE(options->help.empty());
 }
@@ -54,7 +55,7 @@ TEST(ServerOptionsTest, EveryConfigFieldHasAFlagThatWins) {
   const auto options =
       Parse({file.flag().c_str(), "--model_repository", "/b", "--listen_address=[::]:1", "--metrics_address=h:2",
              "--evaluation_threads=3", "--max_request_bytes=4096", "--max_candidates=5", "--max_queued_candidates=6",
-             "--drain_deadline_ms=9", "--port_file=/p"});
+             "--drain_deadline_ms=9", "--split_candidates=10", "--port_file=/p"});
   ASSERT_TRUE(options.ok()) << options.status();
   v1::ServerConfig expected;
   expected.set_model_repository("/b");
@@ -66,6 +67,7 @@ TEST(ServerOptionsTest, EveryConfigFieldHasAFlagThatWins) {
   expected.set_max_queued_candidates(6);
   expected.set_drain_ms(8);
   expected.set_drain_deadline_ms(9);
+  expected.set_split_candidates(10);
   EXPECT_EQ(options->config.SerializeAsString(), expected.SerializeAsString());
   EXPECT_EQ(options->port_file, "/p");
 
@@ -94,6 +96,7 @@ TEST(ServerOptionsTest, ImpossibleValuesAreNamed) {
   EXPECT_THAT(ErrorOf({root, "--max_request_bytes=3000000000"}), HasSubstr("--max_request_bytes"));
   EXPECT_THAT(ErrorOf({root, "--evaluation_threads=5000"}), HasSubstr("--evaluation_threads: must be from 0 to 1024"));
   EXPECT_THAT(ErrorOf({root, "--drain_ms=4000000000"}), HasSubstr("--drain_ms"));
+  EXPECT_THAT(ErrorOf({root, "--split_candidates=4000000000"}), HasSubstr("--split_candidates: must be from 0"));
   EXPECT_THAT(ErrorOf({root, "--drain_deadline_ms=4000000000"}), HasSubstr("--drain_deadline_ms"));
   EXPECT_THAT(ErrorOf({root, "--metrics_address=127.0.0.1:8500"}), HasSubstr("--metrics_address: must differ"));
   EXPECT_EQ(ErrorOf({root, "--metrics_address=127.0.0.1:0", "--listen_address=127.0.0.1:0"}), "accepted");

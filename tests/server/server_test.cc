@@ -176,6 +176,37 @@ TEST_F(ServerTest, TooLargeRequestsAreRefusedAndServingGoesOn) {
   }
 }
 
+TEST_F(ServerTest, RequestsOfManyCandidatesAreSplit) {
+  options_.config.set_split_candidates(100);
+  path_ = WriteTestModel(directory_.path(), {.config = SlowModelConfig()});
+  Start();
+  const auto split_requests = [this] { return Value(R"(hilomoe_split_requests_total{model="ctr",version="1"})"); };
+  const auto expect_scores = [this](uint32_t candidates) {
+    v1::ScoreResponse response;
+    ASSERT_TRUE(client_->Score(MakeSlowRequest(candidates), &response).ok());
+    EXPECT_EQ(Scores(response), DirectScores(path_, MakeSlowRequest(candidates))) << candidates;
+  };
+  for (int i = 0; i < 5; ++i) expect_scores(99);
+  EXPECT_EQ(split_requests(), 0);
+  // Until the helper has woken up early enough.
+  EXPECT_TRUE(WaitUntil([&] {
+    expect_scores(1000);
+    return split_requests() > 0;
+  }));
+  expect_scores(100);
+}
+
+TEST_F(ServerTest, NothingIsSplitWhenSoConfigured) {
+  options_.config.set_split_candidates(0);
+  path_ = WriteTestModel(directory_.path(), {.config = SlowModelConfig()});
+  Start();
+  for (int i = 0; i < 5; ++i) {
+    v1::ScoreResponse response;
+    ASSERT_TRUE(client_->Score(MakeSlowRequest(1000), &response).ok());
+  }
+  EXPECT_EQ(Value(R"(hilomoe_split_requests_total{model="ctr",version="1"})"), 0);
+}
+
 TEST_F(ServerTest, MoreThanMayWaitIsRefusedAtOnce) {
   options_.config.set_max_queued_candidates(10);
   StartWithSlowModel();

@@ -17,7 +17,7 @@ namespace {
 TEST(SteadyPathTest, AllocatesNothing) {
   const TemporaryDirectory directory;
   WriteTestModel(directory.path());
-  const auto repository = ModelRepository::Load(directory.path(), 1);
+  const auto repository = ModelRepository::Load(directory.path(), {.serving = 1});
   ASSERT_TRUE(repository.ok()) << repository.status();
 
   std::vector<std::string> requests;

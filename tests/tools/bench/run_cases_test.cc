@@ -3,6 +3,7 @@
 
 #include <map>
 #include <string>
+#include <thread>
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -74,6 +75,26 @@ TEST_F(RunCasesTest, TheOperandsOfEveryThreadAreVerified) {
   };
   const std::vector<Case> cases = {c};
   EXPECT_THAT(std::string(Run(cases).status().message()), HasSubstr("the second"));
+}
+
+TEST_F(RunCasesTest, ThreadsTogetherShareOneRun) {
+  Case c = Make("kernels", "a");
+  c.threads = 2;
+  c.together = true;
+  EXPECT_EQ(FullName(c), "kernels/a/portable/2 threads together");
+  const std::thread::id caller = std::this_thread::get_id();
+  int prepared = 0;
+  const auto prepare = c.prepare;
+  c.prepare = [&](int thread) -> absl::StatusOr<Operands> {
+    EXPECT_EQ(thread, 0);
+    ++prepared;
+    absl::StatusOr<Operands> operands = prepare(thread);
+    operands->run = [caller] { EXPECT_EQ(std::this_thread::get_id(), caller); };
+    return operands;
+  };
+  const std::vector<Case> cases = {c};
+  EXPECT_TRUE(Run(cases).ok());
+  EXPECT_EQ(prepared, 1);
 }
 
 TEST_F(RunCasesTest, AFilterKeepsTheLimits) {

@@ -1,10 +1,18 @@
 #include "runtime/tile_team.h"
 
+#include <chrono>
 #include <system_error>
 
 #include "absl/strings/str_cat.h"
 
 namespace hilomoe {
+namespace {
+
+// How long a caller waits without sleeping. A helper begins some 30 us late, and so ends late; to sleep until then and
+// be woken takes as long again.
+constexpr std::chrono::microseconds kAwake(100);
+
+}  // namespace
 
 // On its caller's stack. A helper reads it only between kWorking and kIdle.
 struct TileTeam::Job {
@@ -127,15 +135,25 @@ void TileTeam::Finish(Job* job) {
     // The state first: if the job is still ours after it, nobody else had called the helper when it was read.
     uint32_t state = helper->state.load(std::memory_order_acquire);
     if (helper->job.load(std::memory_order_acquire) != job) continue;
+    const Phase phase = PhaseOf(state);
+    if (phase != kCalled && phase != kWorking) continue;  // it has left
     const uint32_t working = With(kWorking, state);
-    if (PhaseOf(state) == kCalled &&
+    if (phase == kCalled &&
         helper->state.compare_exchange_strong(state, With(kIdle, state), std::memory_order_acquire)) {
       Leave(job);
       continue;
     }
-    while (state == working) {
-      helper->state.wait(state, std::memory_order_acquire);
-      state = helper->state.load(std::memory_order_acquire);
+    Await(helper->state, working);
+  }
+}
+
+void TileTeam::Await(const std::atomic<uint32_t>& state, uint32_t working) {
+  const auto sleep_at = std::chrono::steady_clock::now() + kAwake;
+  while (state.load(std::memory_order_acquire) == working) {
+    if (std::chrono::steady_clock::now() < sleep_at) {
+      std::this_thread::yield();
+    } else {
+      state.wait(working, std::memory_order_acquire);
     }
   }
 }

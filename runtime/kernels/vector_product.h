@@ -30,32 +30,43 @@ struct ProductOperands {
   int ldy;
 };
 
-// Sums of one row's kLanes outputs from `column` on, on their way to y.
-template <class D>
-void StoreSums(const ProductOperands& op, int row, int column, typename D::Sum sum) {
+// A tile's sums, from row `row` and output `column` on, on their way to y. Not inlined: it would push the sums, which
+// it takes from memory, out of the registers in which they are made.
+template <class D, int kRows, int kVectors>
+__attribute__((noinline)) void StoreTile(const ProductOperands& op, int row, int column,
+                                         const typename D::Sum (&sum)[kRows][kVectors]) {
   using V = typename D::V;
-  const int count = AtMost(V::kLanes, op.weight.outputs - column);
-  if (count <= 0) return;
-  typename V::Float value;
-  if constexpr (D::kInteger) {
-    value = V::FromInt(V::SubInt(sum, V::LoadInt(op.weight.offset + column)));
-    value = V::Mul(V::Mul(value, V::Load(op.weight.scale + column)), V::Broadcast(op.x.scale[row]));
-  } else {
-    value = sum;
-  }
-  const ProductStore& store = op.store;
-  float* y = op.y + Offset(row, op.ldy) + column;
-  const float* add = store.add == nullptr ? nullptr : store.add + Offset(row, store.ldadd) + column;
-  if (count == V::kLanes) {
-    if (add != nullptr) value = V::Add(value, V::Load(add));
-    if (store.bias != nullptr) value = V::Add(value, V::Load(store.bias + column));
-    if (store.activation == Activation::kRelu) value = V::Max(V::Zero(), value);
-    V::Store(y, value);
-  } else {
-    if (add != nullptr) value = V::Add(value, V::LoadFirst(add, count));
-    if (store.bias != nullptr) value = V::Add(value, V::LoadFirst(store.bias + column, count));
-    if (store.activation == Activation::kRelu) value = V::Max(V::Zero(), value);
-    V::StoreFirst(y, count, value);
+  const ProductStore store = op.store;
+  const bool relu = store.activation == Activation::kRelu;
+  const int outputs = op.weight.outputs;
+  const auto finish = [&](int r, int at, typename D::Sum value) {
+    if constexpr (D::kInteger) {
+      const auto product = V::FromInt(V::SubInt(value, V::LoadInt(op.weight.offset + at)));
+      return V::Mul(V::Mul(product, V::Load(op.weight.scale + at)), V::Broadcast(op.x.scale[row + r]));
+    } else {
+      return value;
+    }
+  };
+  for (int r = 0; r < kRows; ++r) {
+    float* y = op.y + Offset(row + r, op.ldy);
+    const float* add = store.add == nullptr ? nullptr : store.add + Offset(row + r, store.ldadd);
+    for (int v = 0; v < kVectors; ++v) {
+      const int at = column + v * V::kLanes;
+      const int count = AtMost(V::kLanes, outputs - at);
+      if (count <= 0) break;
+      typename V::Float value = finish(r, at, sum[r][v]);
+      if (count == V::kLanes) {
+        if (add != nullptr) value = V::Add(value, V::Load(add + at));
+        if (store.bias != nullptr) value = V::Add(value, V::Load(store.bias + at));
+        if (relu) value = V::Max(V::Zero(), value);
+        V::Store(y + at, value);
+      } else {
+        if (add != nullptr) value = V::Add(value, V::LoadFirst(add + at, count));
+        if (store.bias != nullptr) value = V::Add(value, V::LoadFirst(store.bias + at, count));
+        if (relu) value = V::Max(V::Zero(), value);
+        V::StoreFirst(y + at, count, value);
+      }
+    }
   }
 }
 
@@ -82,11 +93,11 @@ void ProductTile(const ProductOperands& op, int row, int panel) {
       for (int v = 0; v < kVectors; ++v) sum[r][v] = D::Step(sum[r][v], spread, weights[v]);
     }
   }
+  typename D::Sum out[kRows][kVectors];
   for (int r = 0; r < kRows; ++r) {
-    for (int v = 0; v < kVectors; ++v) {
-      StoreSums<D>(op, row + r, panel * kPanelOutputs + v * kLanes, sum[r][v]);
-    }
+    for (int v = 0; v < kVectors; ++v) out[r][v] = sum[r][v];
   }
+  StoreTile<D, kRows, kVectors>(op, row, panel * kPanelOutputs, out);
 }
 
 // All rows of one tile of outputs, whose weights all rows but the first ones read from the L2 cache.

@@ -46,6 +46,17 @@ HILOMOE_INLINE void NormaliseLoop(size_t rows, size_t n, const T* __restrict z, 
                                   const T* __restrict shift, bool relu, const DropoutMask& dropout, size_t element,
                                   T* __restrict out) {
   for (size_t r = 0; r < rows; ++r, z += ldz, out += n, element += n) {
+    if (relu && dropout.active()) {
+      const uint32_t first = static_cast<uint32_t>(element);
+      const T factor = T(dropout.scale());
+      const DropoutMask mask = dropout;
+      for (size_t c = 0; c < n; ++c) {
+        const T value = z[c] * scale[c] + shift[c];
+        const T kept = mask.Kept(first + static_cast<uint32_t>(c)) ? value * factor : T(0);
+        out[c] = value > 0 ? kept : T(0);
+      }
+      continue;
+    }
     if (relu) {
       for (size_t c = 0; c < n; ++c) {
         const T value = z[c] * scale[c] + shift[c];
@@ -89,6 +100,30 @@ HILOMOE_INLINE void BackwardSumsLoop(size_t rows, size_t n, const T* __restrict 
       sum_normalised[c] += dz[c] * ((z[c] - centre[c]) * inverse_deviation[c]);
     }
   }
+}
+
+template <typename T>
+HILOMOE_INLINE void ReluBackwardSumsLoop(size_t rows, size_t n, const T* __restrict out, const T* __restrict dout,
+                                         T factor, const T* __restrict z, T* __restrict dz, size_t ld,
+                                         const T* __restrict centre, const T* __restrict inverse_deviation,
+                                         double* __restrict sum, double* __restrict sum_normalised) {
+  for (; rows >= 4; rows -= 4, out += 4 * n, dout += 4 * n, z += 4 * ld, dz += 4 * ld) {
+    for (size_t c = 0; c < n; ++c) {
+      const T mean = centre[c];
+      T total = 0, product = 0;
+      for (size_t i = 0; i < 4; ++i) {
+        const T passed = dout[i * n + c] * factor;
+        const T d = out[i * n + c] > 0 ? passed : T(0);
+        dz[i * ld + c] = d;
+        total += d;
+        product += d * (z[i * ld + c] - mean);
+      }
+      sum[c] += total;
+      sum_normalised[c] += product * inverse_deviation[c];
+    }
+  }
+  ReluBackwardLoop(rows, n, out, dout, factor, dz, ld);
+  BackwardSumsLoop(rows, n, z, dz, ld, centre, inverse_deviation, sum, sum_normalised);
 }
 
 template <typename T>
@@ -223,6 +258,17 @@ HILOMOE_CLONES void ReluBackward(size_t rows, size_t n, const float* out, const 
 void ReluBackward(size_t rows, size_t n, const double* out, const double* dout, double factor, double* dz,
                   size_t lddz) {
   ReluBackwardLoop(rows, n, out, dout, factor, dz, lddz);
+}
+
+HILOMOE_CLONES void ReluBackwardSums(size_t rows, size_t n, const float* out, const float* dout, float factor,
+                                     const float* z, float* dz, size_t ld, const float* centre,
+                                     const float* inverse_deviation, double* sum, double* sum_normalised) {
+  ReluBackwardSumsLoop(rows, n, out, dout, factor, z, dz, ld, centre, inverse_deviation, sum, sum_normalised);
+}
+void ReluBackwardSums(size_t rows, size_t n, const double* out, const double* dout, double factor, const double* z,
+                      double* dz, size_t ld, const double* centre, const double* inverse_deviation, double* sum,
+                      double* sum_normalised) {
+  ReluBackwardSumsLoop(rows, n, out, dout, factor, z, dz, ld, centre, inverse_deviation, sum, sum_normalised);
 }
 
 HILOMOE_CLONES void AddBackwardSums(size_t rows, size_t n, const float* z, const float* dz, size_t ld,

@@ -30,6 +30,14 @@ void ApplyDropout(size_t count, const DropoutMask& dropout, size_t element, doub
 void ReluBackward(size_t rows, size_t n, const float* out, const float* dout, float factor, float* dz, size_t lddz);
 void ReluBackward(size_t rows, size_t n, const double* out, const double* dout, double factor, double* dz, size_t lddz);
 
+// The pass above and the one below in one: dz [rows, n] (ld, as z), out and dout [rows, n] without gaps.
+void ReluBackwardSums(size_t rows, size_t n, const float* out, const float* dout, float factor, const float* z,
+                      float* dz, size_t ld, const float* centre, const float* inverse_deviation, double* sum,
+                      double* sum_normalised);
+void ReluBackwardSums(size_t rows, size_t n, const double* out, const double* dout, double factor, const double* z,
+                      double* dz, size_t ld, const double* centre, const double* inverse_deviation, double* sum,
+                      double* sum_normalised);
+
 // sum[c] += dz[r, c], sum_normalised[c] += dz[r, c] (z[r, c] - centre[c]) inverse_deviation[c].
 void AddBackwardSums(size_t rows, size_t n, const float* z, const float* dz, size_t ld, const float* centre,
                      const float* inverse_deviation, double* sum, double* sum_normalised);

@@ -89,9 +89,14 @@ template <typename T>
 class Embedding<T>::Rows {
  public:
   Rows(TableGradient<T>& gradient, size_t part, size_t width)
-      : gradient_(gradient), own_(gradient.parts[part]), part_(part), width_(width) {}
+      : gradient_(gradient),
+        own_(gradient.parts[part]),
+        part_(static_cast<uint32_t>(part)),
+        parts_(static_cast<uint32_t>(gradient.parts.size())),
+        mask_((parts_ & (parts_ - 1)) == 0 ? parts_ - 1 : 0),
+        width_(width) {}
 
-  bool Owns(uint32_t row) const { return row % gradient_.parts.size() == part_; }
+  bool Owns(uint32_t row) const { return (mask_ != 0 ? row & mask_ : row % parts_) == part_; }
   void Add(uint32_t row, T scale, const T* from) {
     int32_t& slot = gradient_.slot[row];
     if (slot < 0) {
@@ -106,7 +111,9 @@ class Embedding<T>::Rows {
  private:
   TableGradient<T>& gradient_;
   typename TableGradient<T>::Part& own_;
-  const size_t part_, width_;
+  const uint32_t part_, parts_;
+  const uint32_t mask_;  // of row % parts, where that is a power of two: a division an id costs more than its row
+  const size_t width_;
 };
 
 // What feature f adds to the rows of its tables that belong to `part`. Every thread walks over all ids, but sums up its

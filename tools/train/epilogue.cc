@@ -141,15 +141,11 @@ void Epilogue<T>::ActivationBackward(const BlockTensors<const T>& tensors, T* do
   });
 }
 
-// dz back through batch norm: with n the normalised z and dn its gradient,
+// dz back through batch norm: with n the normalised z and dn its gradient, `sums` those of dn and dn n,
 //   dz = gamma / sigma (dn - mean(dn) - n mean(dn n)), the means only when the batch's statistics were used.
 template <typename T>
-void Epilogue<T>::NormBackward(T* dz, const BlockTensors<T>* gradients) {
+void Epilogue<T>::NormBackward(const Sums& sums, T* dz, const BlockTensors<T>* gradients) {
   const size_t O = block_.width;
-  const Sums sums = SumOverRows([&](size_t begin, size_t end, double* sum, double* sum_normalised) {
-    AddBackwardSums(end - begin, O, z_ + begin * ldz_, dz + begin * ldz_, ldz_, centre_.data(),
-                    inverse_deviation_.data(), sum, sum_normalised);
-  });
   std::vector<T> a(O), b(O);
   for (size_t o = 0; o < O; ++o) {
     if (batch_statistics_) {
@@ -171,13 +167,27 @@ void Epilogue<T>::NormBackward(T* dz, const BlockTensors<T>* gradients) {
 
 template <typename T>
 void Epilogue<T>::Backward(const BlockTensors<const T>& tensors, T* doutput, T* dz, const BlockTensors<T>* gradients) {
+  const size_t O = block_.width;
+  const T factor = dropout_.active() ? T(dropout_.scale()) : T(1);
+  if (block_.batch_norm && block_.activation == v1::Block::RELU) {
+    NormBackward(SumOverRows([&](size_t begin, size_t end, double* sum, double* sum_normalised) {
+                   ReluBackwardSums(end - begin, O, output_.data() + begin * O, doutput + begin * O, factor,
+                                    z_ + begin * ldz_, dz + begin * ldz_, ldz_, centre_.data(),
+                                    inverse_deviation_.data(), sum, sum_normalised);
+                 }),
+                 dz, gradients);
+    return;
+  }
   ActivationBackward(tensors, doutput, dz, gradients);
   if (block_.batch_norm) {
-    NormBackward(dz, gradients);
+    NormBackward(SumOverRows([&](size_t begin, size_t end, double* sum, double* sum_normalised) {
+                   AddBackwardSums(end - begin, O, z_ + begin * ldz_, dz + begin * ldz_, ldz_, centre_.data(),
+                                   inverse_deviation_.data(), sum, sum_normalised);
+                 }),
+                 dz, gradients);
     return;
   }
   if (gradients == nullptr) return;
-  const size_t O = block_.width;
   const Sums sums = SumOverRows([&](size_t begin, size_t end, double* sum, double* squared) {
     AddColumnSums(end - begin, O, dz + begin * ldz_, ldz_, sum, squared);
   });

@@ -38,7 +38,7 @@ class Epilogue {
   Sums SumOverRows(const std::function<void(size_t begin, size_t end, double* first, double* second)>& add);
   void MeasureBatch(const T* bias);
   void ActivationBackward(const BlockTensors<const T>& tensors, T* doutput, T* dz, const BlockTensors<T>* gradients);
-  void NormBackward(T* dz, const BlockTensors<T>* gradients);
+  void NormBackward(const Sums& sums, T* dz, const BlockTensors<T>* gradients);
 
   const BlockSpec block_;
   Parallel& parallel_;

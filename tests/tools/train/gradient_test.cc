@@ -47,7 +47,8 @@ TEST_P(GradientTest, EqualsComplexStep) {
   const TensorRegistry registry = TensorRegistry::ForTraining(spec, table_rows);
   const std::vector<double> weights = RandomWeights(spec, registry, 7);
   const EncodedBatch batch = RandomBatch(spec, table_rows, kRows, false, 11);
-  const std::vector<float> labels = {1, 0, 0, 1, 1, 0, 1, 0, 0};
+  std::vector<float> labels(kRows);
+  for (size_t r = 0; r < kRows; ++r) labels[r] = r % 3 == 0 || r % 5 == 4 ? 1 : 0;
 
   // Ours.
   Parallel parallel(2);
@@ -196,7 +197,7 @@ std::vector<Case> Cases() {
            {.batch_statistics = true, .routing_sums = true},
            kLosses,
            "",
-           {1, 0, 2.5, 0.25, 1, 3, 0, 1, 0.5}},
+           {1, 0, 2.5, 0.25, 1, 3, 0, 1, 0.5, 2, 1, 0, 1.5, 1, 0.75, 1, 2, 0.1, 1}},
       Case{"dropout",
            "blocks { width: 6 dropout: 0.3 experts { layers: 2 experts_per_layer: 3 } }"
            "blocks { width: 5 dropout: 0.2 activation: IDENTITY experts { layers: 2 experts_per_layer: 3 } }",

@@ -11,7 +11,8 @@
 namespace hilomoe {
 namespace {
 
-constexpr size_t kRowGrain = 16;  // rows of a thread's slice
+constexpr size_t kRowGrain = 16;     // rows of a thread's slice
+constexpr size_t kColumnGrain = 16;  // columns of a thread's slice: a cache line of floats
 
 // What a product does with C: C = op(A) op(B), or C +=.
 constexpr bool kSet = false, kAdd = true;
@@ -112,13 +113,14 @@ RoutingLossGradient TrainBlock<T>::LossGradient(const LossWeights& weights) cons
 
 template <typename T>
 void TrainBlock<T>::Backward(const BlockTensors<const T>& tensors, const BlockBackwardMode& mode, T* doutput, T* dx,
-                             const BlockTensors<T>& gradients) {
+                             std::vector<T>* scratch, const BlockTensors<T>& gradients) {
   const size_t D = block_.input, O = block_.width, n = stack(), ldz = stacked(), r_at = r_column();
   const bool projected = n > 0 && block_.projected_query;
-  dz_.resize(B_ * ldz);
+  scratch->resize(std::max(scratch->size(), B_ * ldz));
+  T* dz = scratch->data();
   dh_.resize(B_ * n);
   dnu_.resize(B_);
-  epilogue_.Backward(tensors, doutput, dz_.data(), mode.backbone ? &gradients : nullptr);
+  epilogue_.Backward(tensors, doutput, dz, mode.backbone ? &gradients : nullptr);
   const RoutingLossGradient loss = LossGradient(mode.losses);
   parallel_.Run([&](int t) {
     const auto [begin, end] = parallel_.Slice(B_, t, kRowGrain);
@@ -126,17 +128,17 @@ void TrainBlock<T>::Backward(const BlockTensors<const T>& tensors, const BlockBa
     if (begin == end) return;
     const size_t rows = end - begin;
     if (n > 0) {
-      Product(Transpose::kNo, Transpose::kYes, rows, n, O, &dz_[begin * ldz], ldz, tensors.u, O, kSet, &dh_[begin * n],
+      Product(Transpose::kNo, Transpose::kYes, rows, n, O, dz + begin * ldz, ldz, tensors.u, O, kSet, &dh_[begin * n],
               n);
       RouteBackward(block_, tensors, gram_.data(), begin, end, z_.data() + O, z_.data() + r_at, ldz, nu_.data(),
-                    raw_.data(), s_.data(), loss, dh_.data(), dz_.data() + O, dz_.data() + r_at, ldz, dnu_.data(),
+                    raw_.data(), s_.data(), loss, dh_.data(), dz + O, dz + r_at, ldz, dnu_.data(),
                     &thread_gradients_[t]);
     }
     if (!mode.input) return;
-    Product(Transpose::kNo, Transpose::kNo, rows, D, O + n, &dz_[begin * ldz], ldz, tensors.base_weight, D, kSet,
+    Product(Transpose::kNo, Transpose::kNo, rows, D, O + n, dz + begin * ldz, ldz, tensors.base_weight, D, kSet,
             dx + begin * D, D);
     if (projected) {
-      Product(Transpose::kNo, Transpose::kNo, rows, D, n, &dz_[begin * ldz + r_at], ldz, projected_v_.data(), D, kAdd,
+      Product(Transpose::kNo, Transpose::kNo, rows, D, n, dz + begin * ldz + r_at, ldz, projected_v_.data(), D, kAdd,
               dx + begin * D, D);
     }
     if (n == 0 || !block_.unit_query) return;
@@ -158,21 +160,23 @@ void TrainBlock<T>::Backward(const BlockTensors<const T>& tensors, const BlockBa
       for (size_t i = 0; i < n; ++i) gradients.c[i] += static_cast<T>(sum.c[i]);
     }
   }
-  // Each thread owns some rows of the gradient, so that nothing has to be added up over threads.
+  // Each thread owns some rows of the gradient (of U, columns: it has few rows), so that nothing has to be added up
+  // over threads.
   const size_t first = mode.backbone ? 0 : O;
   const size_t last = mode.experts ? O + n : O;
   if (projected && mode.experts) projected_v_gradient_.resize(n * D);
   parallel_.Run([&](int t) {
     const auto [begin, end] = parallel_.Slice(last > first ? last - first : 0, t);
     const size_t from = first + begin, to = first + end;
-    Product(Transpose::kYes, Transpose::kNo, to - from, D, B_, dz_.data() + from, ldz, x_, D, kAdd,
+    Product(Transpose::kYes, Transpose::kNo, to - from, D, B_, dz + from, ldz, x_, D, kAdd,
             gradients.base_weight + from * D, D);
     if (n == 0 || !mode.experts) return;
-    const auto [u_begin, u_end] = parallel_.Slice(n, t);
-    Product(Transpose::kYes, Transpose::kNo, u_end - u_begin, O, B_, gated_.data() + u_begin, n, dz_.data(), ldz, kAdd,
-            gradients.u + u_begin * O, O);
+    const auto [o_begin, o_end] = parallel_.Slice(O, t, kColumnGrain);
+    Product(Transpose::kYes, Transpose::kNo, n, o_end - o_begin, B_, gated_.data(), n, dz + o_begin, ldz, kAdd,
+            gradients.u + o_begin, O);
     if (!projected) return;
-    Product(Transpose::kYes, Transpose::kNo, u_end - u_begin, D, B_, dz_.data() + r_at + u_begin, ldz, x_, D, kSet,
+    const auto [u_begin, u_end] = parallel_.Slice(n, t);
+    Product(Transpose::kYes, Transpose::kNo, u_end - u_begin, D, B_, dz + r_at + u_begin, ldz, x_, D, kSet,
             projected_v_gradient_.data() + u_begin * D, D);
   });
   if (!projected || !mode.experts) return;

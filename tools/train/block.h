@@ -43,9 +43,10 @@ class TrainBlock {
 
   // x [B, D] must stay until Backward is done. `gap` [B] or null: see RouteForward. Writes output() [B, O].
   void Forward(const BlockTensors<const T>& tensors, const BlockMode& mode, const T* x, size_t B, T* gap);
-  // doutput [B, O] is overwritten. dx [B, D] is overwritten (if asked for), gradients are added to.
+  // doutput [B, O] is overwritten. dx [B, D] is overwritten (if asked for), gradients are added to. `scratch`, which
+  // all blocks may share, grows to hold the gradient of the products, [B, stacked].
   void Backward(const BlockTensors<const T>& tensors, const BlockBackwardMode& mode, T* doutput, T* dx,
-                const BlockTensors<T>& gradients);
+                std::vector<T>* scratch, const BlockTensors<T>& gradients);
 
   T* output() { return epilogue_.output(); }
   // Of the last Forward with routing_sums.
@@ -78,7 +79,7 @@ class TrainBlock {
   Epilogue<T> epilogue_;
   std::vector<T> nu_, raw_, s_, gated_;  // [B], [B, L*K] each
   std::vector<T> gram_;                  // [L*K, L*K]
-  std::vector<T> dz_, dh_, dnu_;
+  std::vector<T> dh_, dnu_;
   RoutingSums sums_;
   std::vector<RoutingSums> thread_sums_;
   std::vector<RoutingGradients<T>> thread_gradients_;

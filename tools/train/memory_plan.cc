@@ -54,16 +54,18 @@ Activations CountActivations(const ModelSpec& spec, double positions) {
     floats.forward += static_cast<double>(row) + positions * static_cast<double>(position);
     floats.backward += static_cast<double>(row) + positions * static_cast<double>(attention.history_width);
   }
+  double widest_product = 0;
   for (const BlockSpec& block : spec.blocks()) {
     const size_t n = block.stack(), ldz = block.stacked_rows();
     const bool keeps_normalised = block.activation == v1::Block::SILU || block.activation == v1::Block::DICE;
     floats.forward += static_cast<double>(ldz + block.width * (keeps_normalised ? 2 : 1) + 3 * n + 1);
-    floats.backward += static_cast<double>(ldz + n + 1);
+    floats.backward += static_cast<double>(n + 1);
+    widest_product = std::max(widest_product, static_cast<double>(ldz));
   }
   // Outputs of the cross layers; gradients of x and of a block's output and input, and what crossing adds.
   const double cross = static_cast<double>(spec.cross_layers());
   floats.forward += cross * D;
-  floats.backward += D + 2 * static_cast<double>(WidestInput(spec)) + (cross > 0 ? D : 0);
+  floats.backward += widest_product + D + 2 * static_cast<double>(WidestInput(spec)) + (cross > 0 ? D : 0);
   return floats;
 }
 

@@ -111,7 +111,7 @@ void Network<T>::BackwardDeep(const ModelTensors<const T>& tensors, const Backwa
     const bool input = b > 0 || NeedsInput(mode);
     std::vector<T>& out = b > 0 ? next_ : dx_;
     if (input) out.resize(B_ * spec_.blocks()[b].input);
-    blocks_[b]->Backward(tensors.blocks[b], BlockMode(mode, input), d_.data(), out.data(), gradients.blocks[b]);
+    blocks_[b]->Backward(tensors.blocks[b], BlockMode(mode, input), d_.data(), out.data(), &dz_, gradients.blocks[b]);
     if (b > 0) std::swap(d_, next_);
   }
   has_dx_ = NeedsInput(mode);
@@ -136,7 +136,7 @@ void Network<T>::BackwardCross(const ModelTensors<const T>& tensors, const Backw
       }
     });
     const bool input = !spec_.is_first(b) || NeedsInput(mode);
-    blocks_[b]->Backward(tensors.blocks[b], BlockMode(mode, input), dy.data(), next_.data(), gradients.blocks[b]);
+    blocks_[b]->Backward(tensors.blocks[b], BlockMode(mode, input), dy.data(), next_.data(), &dz_, gradients.blocks[b]);
     if (!input) return;
     T* to = spec_.is_first(b) ? dx_.data() : d_.data();
     parallel_.Run([&](int t) {

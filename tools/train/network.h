@@ -99,6 +99,7 @@ class Network {
   std::vector<T> dx_;        // of x
   bool has_dx_ = false;      // a tower has written it
   std::vector<T> d_, next_;  // of the output and the input of a block
+  std::vector<T> dz_;        // of a block's products; one for all, so that it stays in the cache
   ForwardMode mode_;
 };
 

@@ -123,6 +123,14 @@ void Product(const PackedWeight& weight, int rows, const PackedRows& x, const Pr
       if (rows == 1) ProductTile<D, 1, D::kFewPanels>(op, 0, panel);
     }
   }
+  if constexpr (D::kPanels == 3) {
+    // The last 4 as 2 and 2: a tile of one panel has too few sums to keep the multipliers busy.
+    while (panels - panel > 4 || panels - panel == 3) {
+      ProductPanels<D, 3>(op, rows, panel);
+      panel += 3;
+    }
+    for (; panel + 2 <= panels; panel += 2) ProductPanels<D, 2>(op, rows, panel);
+  }
   for (; panel + D::kPanels <= panels; panel += D::kPanels) ProductPanels<D, D::kPanels>(op, rows, panel);
   for (; panel < panels; ++panel) ProductPanels<D, 1>(op, rows, panel);
 }

@@ -3,13 +3,14 @@
 #   tools/pytorch/compare_speed.sh CONFIG DATA_DIR
 # Environment: HILOMOE_TRAIN (program), PYTHON (one with torch), WORK (directory; its caches are reused), ROUNDS=5,
 # EPOCHS=2 (of each stage; a one_pass config takes one), CORES="1 2" (each measured by itself), TOLERANCE=0.005
-# (between the valid AUCs; beyond it the measurement fails), PYTORCH_FLAGS (more flags of train.py), BUSY=1 (measure on
-# a busy machine all the same, to try the script).
+# (between the valid AUCs; beyond it the measurement fails), PYTORCH_FLAGS (more flags of train.py), ADD (a line added to
+# the config, such as 'product_precision: BFLOAT16', which PyTorch ignores: its products of bfloat16 are slower than those
+# of float32), BUSY=1 (measure on a busy machine all the same, to try the script).
 # Both programs are bound to the same cores. hilomoe takes a thread a core; for PyTorch one epoch tells which number of
 # threads, OMP_WAIT_POLICY, ATEN_CPU_CAPABILITY and, where the config says LAZY, which update of the embeddings is
 # fastest, and that is what is measured.
 set -euo pipefail
-if [ $# -ne 2 ]; then sed -n 2,9p "$0" >&2; exit 2; fi
+if [ $# -ne 2 ]; then sed -n 2,11p "$0" >&2; exit 2; fi
 
 here=$(cd "$(dirname "$0")" && pwd)
 hilomoe_train=${HILOMOE_TRAIN:-$here/../../build/release/bin/hilomoe-train}
@@ -39,6 +40,7 @@ pytorch() {
 
 "$python" "$here/train.py" --config="$1" --epochs="${EPOCHS:-2}" --write_config="$work/config.textproto"
 "$python" "$here/train.py" --config="$1" --epochs=1 --write_config="$work/probe.textproto"
+if [ -n "${ADD:-}" ]; then echo "$ADD" >>"$work/config.textproto"; fi
 capabilities=(default)
 if grep -qm1 avx512bw /proc/cpuinfo; then capabilities+=(avx512); fi
 updates=(configured)

@@ -28,6 +28,7 @@ def arguments():
     parser.add_argument("--epochs", type=int, default=0, help="> 0: every stage takes so many, whatever its patience")
     parser.add_argument("--max_rows", type=int, default=0, help="> 0: only the first so many training rows")
     parser.add_argument("--dense_embeddings", action="store_true", help="DENSE updates, whatever the config says")
+    parser.add_argument("--bfloat16", action="store_true", help="training steps in torch.autocast of bfloat16")
     parser.add_argument("--plain_dropout", action="store_true", help="F.dropout, as it is commonly written; slower")
     parser.add_argument("--write_config", default="", help="file for the config with --epochs in it; trains nothing")
     parser.add_argument("--check_checkpoint", default="", help="a hilomoe checkpoint whose scores are compared")
@@ -185,8 +186,8 @@ def routing_loss(losses, net, routing, ramp):
 
 
 class Trainer:
-    def __init__(self, config, net, rows, seed):
-        self.config, self.net, self.rows, self.seed = config, net, rows, seed
+    def __init__(self, config, net, rows, seed, bfloat16=False):
+        self.config, self.net, self.rows, self.seed, self.bfloat16 = config, net, rows, seed, bfloat16
         self.calibrated = False
         self.trained_rows, self.seconds, self.epochs = 0, 0.0, []
 
@@ -261,8 +262,9 @@ class Trainer:
     def train_step(self, stage, optimizer, train, at, backbone, step, factor):
         net, losses = self.net, self.config.losses
         top_k = [annealed_top_k(block, stage, step) for block in net.blocks]
-        logits, routing = net(train.gather(at), stage.experts, backbone, True, top_k)
-        loss = F.binary_cross_entropy_with_logits(logits, train.labels.index_select(0, at))
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.bfloat16):
+            logits, routing = net(train.gather(at), stage.experts, backbone, True, top_k)
+        loss = F.binary_cross_entropy_with_logits(logits.float(), train.labels.index_select(0, at))
         ramp = min(1.0, step / losses.ramp_steps) if losses.ramp_steps else 1.0
         more = routing_loss(losses, net, routing, ramp)
         (loss if more is None else loss + more).backward()
@@ -324,7 +326,7 @@ def main(options):
         train.labels = train.labels[: options.max_rows]
     lazy = config.optimizer.embedding_update == config.optimizer.LAZY and not options.dense_embeddings
     net = network.Network(config, table_rows, lazy, options.plain_dropout)
-    trainer = Trainer(config, net, rows, seed)
+    trainer = Trainer(config, net, rows, seed, options.bfloat16)
     trainer.run()
     experts = any(stage.experts for stage in config.stages)
     results = {"config": options.config, "seed": seed, "threads": options.threads, "torch": torch.__version__}

@@ -112,6 +112,7 @@ absl::StatusOr<Vocabulary> Vocabulary::FromBuckets(absl::Span<const VocabularyBu
   vocabulary.buckets_ = buckets;
   vocabulary.seed_ = seed;
   vocabulary.max_probes_ = max_probes;
+  vocabulary.own_rows_ = std::max(rows, kReservedRows) - kReservedRows;
   return vocabulary;
 }
 
@@ -128,7 +129,10 @@ uint32_t Vocabulary::Look(uint64_t key, uint64_t hash) const {
   for (uint32_t probe = 0; probe < max_probes_; ++probe, b = b + 1 == n ? 0 : b + 1) {
     const VocabularyBucket& bucket = buckets_[b];
     for (int i = 0; i < VocabularyBucket::kPlaces; ++i) {
-      if (bucket.key[i] == key && bucket.row[i] != 0) return bucket.row[i];
+      if (bucket.key[i] != key) continue;
+      // Read once: in a mapped file it may change. A free place's row 0 fails as well.
+      const uint32_t row = __atomic_load_n(&bucket.row[i], __ATOMIC_RELAXED);
+      if (row - kReservedRows < own_rows_) return row;
     }
     if (!Full(bucket)) break;
   }

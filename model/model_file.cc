@@ -189,7 +189,9 @@ absl::StatusOr<ModelFile> ModelFile::Open(const std::string& path, const ModelFi
   HILOMOE_ASSIGN_OR_RETURN(FileBytes bytes, FileBytes::Open(path, options.memory));
   ModelFile file(std::move(bytes), options);
   absl::Status status = file.ParseHeader();
-  if (status.ok()) status = file.LoadTensors(verify);
+  if (status.ok()) {
+    status = file.ForEach(file.header_.tensors_size(), [&](int i) { return file.LoadTensor(i, verify); });
+  }
   if (status.ok()) status = file.BindVocabularies();
   if (status.ok()) status = file.BindTensors();
   // Of a file that changes under our hands anything may have seemed wrong with it.
@@ -260,21 +262,19 @@ absl::Status ModelFile::LoadTensor(int index, bool verify) {
   return absl::OkStatus();
 }
 
-absl::Status ModelFile::LoadTensors(bool verify) {
-  std::vector<absl::Status> statuses(static_cast<size_t>(header_.tensors_size()));
+absl::Status ModelFile::ForEach(int count, const std::function<absl::Status(int)>& work) const {
+  std::vector<absl::Status> statuses(static_cast<size_t>(count));
   std::atomic<int> next{0};
-  const auto load = [&] {
-    for (int i = next++; i < header_.tensors_size(); i = next++) statuses[i] = LoadTensor(i, verify);
+  const auto run = [&] {
+    for (int i = next++; i < count; i = next++) statuses[static_cast<size_t>(i)] = work(i);
   };
   std::vector<std::thread> threads;
   try {
-    while (static_cast<int>(threads.size()) + 1 < std::min(options_.threads, header_.tensors_size())) {
-      threads.emplace_back(load);
-    }
+    while (static_cast<int>(threads.size()) + 1 < std::min(options_.threads, count)) threads.emplace_back(run);
   } catch (const std::system_error&) {
     // Fewer of them do.
   }
-  load();
+  run();
   for (std::thread& thread : threads) thread.join();
   for (const absl::Status& status : statuses) HILOMOE_RETURN_IF_ERROR(status);
   return absl::OkStatus();
@@ -296,38 +296,41 @@ absl::Status ModelFile::BindVocabularies() {
   if (static_cast<size_t>(header_.vocabularies_size()) != spec_.tables().size()) {
     return absl::DataLossError("the header does not list one vocabulary a table");
   }
-  for (size_t i = 0; i < spec_.tables().size(); ++i) {
-    const TableSpec& table = spec_.tables()[i];
-    const auto& entry = header_.vocabularies(static_cast<int>(i));
-    if (entry.feature() != table.feature) {
-      return absl::DataLossError(
-          absl::StrCat("vocabulary ", i, " is of feature '", entry.feature(), "', not of '", table.feature, "'"));
-    }
-    const uint64_t fixed = table.hash_buckets + table.buckets;
-    if (entry.rows() < kReservedRows || entry.rows() > UINT32_MAX ||
-        (!table.has_vocabulary() && entry.rows() != fixed + kReservedRows)) {
-      return absl::DataLossError(absl::StrCat("table '", table.feature, "' cannot have ", entry.rows(), " rows"));
-    }
-    table_rows_.push_back(static_cast<uint32_t>(entry.rows()));
-    if (!table.has_vocabulary()) {
-      vocabularies_.push_back(Vocabulary::Hashed(table.hash_buckets));
-      continue;
-    }
-    const std::string name = VocabularyTensorName(table);
-    const auto stored = std::find_if(header_.tensors().begin(), header_.tensors().end(),
-                                     [&](const Tensor& tensor) { return tensor.name() == name; });
-    const size_t bytes = stored == header_.tensors().end() ? 0 : stored->bytes();
-    HILOMOE_ASSIGN_OR_RETURN(const Tensor* tensor, FindTensor(name, {bytes}));
-    if (tensor->data_type() != Tensor::UINT8 || bytes % sizeof(VocabularyBucket) != 0) {
-      return absl::DataLossError(absl::StrCat("tensor '", name, "' is no array of buckets"));
-    }
-    const std::byte* data = bytes_.data() + tensor->offset();
-    const auto buckets =
-        absl::MakeConstSpan(reinterpret_cast<const VocabularyBucket*>(data), bytes / sizeof(VocabularyBucket));
-    HILOMOE_ASSIGN_OR_RETURN(const Vocabulary vocabulary,
-                             Vocabulary::FromBuckets(buckets, entry.seed(), entry.max_probes(), table_rows_.back()));
-    vocabularies_.push_back(vocabulary);
+  vocabularies_.resize(spec_.tables().size());
+  table_rows_.resize(spec_.tables().size());
+  return ForEach(header_.vocabularies_size(), [this](int i) { return BindVocabulary(static_cast<size_t>(i)); });
+}
+
+absl::Status ModelFile::BindVocabulary(size_t i) {
+  const TableSpec& table = spec_.tables()[i];
+  const auto& entry = header_.vocabularies(static_cast<int>(i));
+  if (entry.feature() != table.feature) {
+    return absl::DataLossError(
+        absl::StrCat("vocabulary ", i, " is of feature '", entry.feature(), "', not of '", table.feature, "'"));
   }
+  const uint64_t fixed = table.hash_buckets + table.buckets;
+  if (entry.rows() < kReservedRows || entry.rows() > UINT32_MAX ||
+      (!table.has_vocabulary() && entry.rows() != fixed + kReservedRows)) {
+    return absl::DataLossError(absl::StrCat("table '", table.feature, "' cannot have ", entry.rows(), " rows"));
+  }
+  table_rows_[i] = static_cast<uint32_t>(entry.rows());
+  if (!table.has_vocabulary()) {
+    vocabularies_[i] = Vocabulary::Hashed(table.hash_buckets);
+    return absl::OkStatus();
+  }
+  const std::string name = VocabularyTensorName(table);
+  const auto stored = std::find_if(header_.tensors().begin(), header_.tensors().end(),
+                                   [&](const Tensor& tensor) { return tensor.name() == name; });
+  const size_t bytes = stored == header_.tensors().end() ? 0 : stored->bytes();
+  HILOMOE_ASSIGN_OR_RETURN(const Tensor* tensor, FindTensor(name, {bytes}));
+  if (tensor->data_type() != Tensor::UINT8 || bytes % sizeof(VocabularyBucket) != 0) {
+    return absl::DataLossError(absl::StrCat("tensor '", name, "' is no array of buckets"));
+  }
+  const std::byte* data = bytes_.data() + tensor->offset();
+  const auto buckets =
+      absl::MakeConstSpan(reinterpret_cast<const VocabularyBucket*>(data), bytes / sizeof(VocabularyBucket));
+  HILOMOE_ASSIGN_OR_RETURN(vocabularies_[i],
+                           Vocabulary::FromBuckets(buckets, entry.seed(), entry.max_probes(), table_rows_[i]));
   return absl::OkStatus();
 }
 

@@ -3,6 +3,7 @@
 #define HILOMOE_MODEL_MODEL_FILE_H_
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -22,7 +23,7 @@ inline constexpr uint32_t kModelFileVersion = 1;
 struct ModelFileOptions {
   // Of tables and vocabularies; with kMap all other tensors are copied as well.
   FileMemory memory = FileMemory::kCopy;
-  int threads = 1;  // that load and verify tensors, one tensor each at a time
+  int threads = 1;  // that load and verify, one tensor each at a time
 };
 
 // An opened model file: in memory, every checksum verified, every size and row checked against the config.
@@ -55,9 +56,11 @@ class ModelFile {
   ModelFile(FileBytes bytes, const ModelFileOptions& options) : options_(options), bytes_(std::move(bytes)) {}
   static absl::StatusOr<ModelFile> Open(const std::string& path, const ModelFileOptions& options, bool verify);
   absl::Status ParseHeader();
-  absl::Status LoadTensors(bool verify);
+  // work(0) to work(count - 1), shared by the threads; the first error by index.
+  absl::Status ForEach(int count, const std::function<absl::Status(int)>& work) const;
   absl::Status LoadTensor(int index, bool verify);
   absl::Status BindVocabularies();
+  absl::Status BindVocabulary(size_t table);
   absl::Status BindTensors();
   absl::StatusOr<const v1::ModelFileHeader::Tensor*> FindTensor(const std::string& name,
                                                                 const std::vector<size_t>& shape) const;

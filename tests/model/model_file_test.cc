@@ -421,7 +421,7 @@ TEST_F(ForgedFileTest, RefusesBucketsWithRowsOutsideOfTheTable) {
       WriteForged(header.SerializeAsString(), bytes);
       const absl::Status status = Open();
       EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss);
-      EXPECT_THAT(std::string(status.message()), HasSubstr(absl::StrCat("vocabulary row ", row)));
+      EXPECT_THAT(std::string(status.message()), HasSubstr("vocabulary rows"));
     }
   }
 }

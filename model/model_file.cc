@@ -163,7 +163,10 @@ absl::Status WriteModelFile(const std::string& path, const ModelFileContents& co
   const std::string serialized = PlaceTensors(header);
   Preamble preamble{};
   std::memcpy(preamble.magic, kMagic, sizeof(kMagic));
-  preamble.version = kModelFileVersion;
+  const bool float32 = std::all_of(header.tensors().begin(), header.tensors().end(), [](const Tensor& tensor) {
+    return tensor.data_type() == Tensor::FLOAT32 || tensor.data_type() == Tensor::UINT8;
+  });
+  preamble.version = float32 ? 1 : 2;
   preamble.header_bytes = serialized.size();
   preamble.header_xxh3 = ChecksumOf(serialized.data(), serialized.size());
 
@@ -208,9 +211,13 @@ absl::Status ModelFile::ParseHeader() {
   if (std::memcmp(preamble.magic, kMagic, sizeof(kMagic)) != 0) {
     return absl::DataLossError("not a model file: it does not begin with HILOMOE");
   }
-  if (preamble.version != kModelFileVersion) {
-    return absl::FailedPreconditionError(absl::StrCat("format version ", preamble.version, "; this program reads ",
-                                                      kModelFileVersion, "; convert the checkpoint again"));
+  if (preamble.version > kNewestModelFileVersion) {
+    return absl::FailedPreconditionError(absl::StrCat("format version ", preamble.version,
+                                                      " is newer than this program understands, which is ",
+                                                      kNewestModelFileVersion, "; update the program"));
+  }
+  if (preamble.version == 0) {
+    return absl::FailedPreconditionError("format version 0 does not exist; convert the checkpoint again");
   }
   if (preamble.zero != 0) return absl::DataLossError("the preamble is damaged");
   if (preamble.header_bytes > bytes_.size() - sizeof(preamble)) {

@@ -18,7 +18,9 @@
 
 namespace hilomoe {
 
-inline constexpr uint32_t kModelFileVersion = 1;
+// 2: some tensor is stored as BFLOAT16 or SCALED_INT8, which programs that read version 1 alone take for damage. Files
+// are written with the lowest version that has what they hold, and all versions up to the newest are read.
+inline constexpr uint32_t kNewestModelFileVersion = 2;
 
 struct ModelFileOptions {
   // Of tables and vocabularies; with kMap all other tensors are copied as well.
@@ -30,7 +32,8 @@ struct ModelFileOptions {
 // Immutable; const access from any thread. What tensors() points to lives as long as the object.
 class ModelFile {
  public:
-  // DATA_LOSS with the place for a file that is truncated or changed, FAILED_PRECONDITION for another format version.
+  // DATA_LOSS with the place for a file that is truncated or changed, FAILED_PRECONDITION for a format version
+  // that this program does not know.
   static absl::StatusOr<ModelFile> Open(const std::string& path, const ModelFileOptions& options = {});
   // Without checksums of tensors, to measure what they cost. Only benchmarks may call it: what it opens may be damaged.
   static absl::StatusOr<ModelFile> OpenUnverified(const std::string& path, const ModelFileOptions& options);

@@ -276,12 +276,30 @@ TEST_F(ModelFileTest, RefusesEveryFlippedBit) {
 
 TEST_F(ModelFileTest, RefusesAnotherVersion) {
   std::string bytes = Write(Contents(kTiny));
-  for (const uint32_t version : {0u, 2u, UINT32_MAX}) {
+  for (const uint32_t version : {0u, 3u, UINT32_MAX}) {
     std::memcpy(&bytes[8], &version, sizeof(version));
     WriteBytes(path_, bytes);
     const absl::Status status = Open();
     EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
     EXPECT_THAT(std::string(status.message()), HasSubstr(absl::StrCat("format version ", version)));
+    const bool newer = std::string(status.message()).find("newer than this program understands") != std::string::npos;
+    EXPECT_EQ(newer, version > 0) << status;
+  }
+}
+
+// So that a program which knows float32 alone says that the file is too new, and not that it is damaged.
+TEST_F(ModelFileTest, FewerBitsMakeVersion2) {
+  Contents contents(kTiny);
+  const auto version = [this](const Contents& of) { return static_cast<int>(Write(of)[8]); };
+  EXPECT_EQ(version(contents), 1);
+  for (Precision StoragePrecision::*group :
+       {&StoragePrecision::embeddings, &StoragePrecision::dense, &StoragePrecision::experts}) {
+    for (const Precision precision : {Precision::kBfloat16, Precision::kInt8}) {
+      contents.file.precision = {};
+      contents.file.precision.*group = precision;
+      EXPECT_EQ(version(contents), 2);
+      EXPECT_TRUE(Open().ok());
+    }
   }
 }
 

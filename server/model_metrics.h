@@ -36,8 +36,8 @@ struct ModelFacts {
   std::string instruction_set;
   std::string memory;                 // "COPY" or "MMAP"
   std::vector<std::string> features;  // names, in the spec's order
-  uint64_t bytes = 0;
-  double created_seconds = 0;  // since the epoch; 0 = unknown
+  uint64_t bytes = 0;                 // Predictor::bytes
+  double created_seconds = 0;         // since the epoch; 0 = unknown
   double loaded_seconds = 0;
   double load_duration_seconds = 0;
 };

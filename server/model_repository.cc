@@ -162,7 +162,7 @@ absl::StatusOr<std::shared_ptr<const ServedModel>> ServedModel::Load(const Model
   for (const FeatureSpec& feature : model->predictor_->file().spec().features()) facts.features.push_back(feature.name);
   facts.memory =
       v1::ServerConfig::ModelMemory_Name(memory == FileMemory::kMap ? v1::ServerConfig::MMAP : v1::ServerConfig::COPY);
-  facts.bytes = model->predictor_->file().bytes();
+  facts.bytes = model->predictor_->bytes();
   facts.created_seconds = CreatedSeconds(header.provenance().created());
   facts.loaded_seconds = absl::ToDoubleSeconds(absl::Now() - absl::UnixEpoch());
   facts.load_duration_seconds = absl::ToDoubleSeconds(absl::Now() - start);

@@ -116,7 +116,10 @@ void CollectModels(const Models& models, Families* families) {
       "hilomoe_feature_out_of_vocabulary_total", "Ids without a row of their own.", MetricType::Counter, {}};
   MetricFamily missing{"hilomoe_feature_missing_total", "Rows without a value.", MetricType::Counter, {}};
   MetricFamily info{"hilomoe_model_info", "A served model; always 1.", MetricType::Gauge, {}};
-  MetricFamily bytes{"hilomoe_model_bytes", "Size of the model file in memory.", MetricType::Gauge, {}};
+  MetricFamily bytes{"hilomoe_model_bytes",
+                     "Of the model file, in memory or mapped, and packed copies of weights.",
+                     MetricType::Gauge,
+                     {}};
   MetricFamily broken{"hilomoe_model_broken",
                       "1 from when the model's mapped file was found changed; it then answers UNAVAILABLE.",
                       MetricType::Gauge,

@@ -37,13 +37,16 @@ ABSL_FLAG(int32_t, loading_threads, 0, "beside one; 0: as many as the cgroup and
 namespace hilomoe::bench {
 namespace {
 
-constexpr size_t kBufferBytes = size_t{256} << 20;  // of one thread's limit, more than caches hold
+constexpr size_t kMostBufferBytes = size_t{256} << 20;  // of one thread's limit, more than caches hold
 
 struct LoadOptions {
   std::string scratch;
   size_t file_bytes = 0;
   int rounds = 0;
   int threads = 0;
+
+  // A small file is for trying the command out; its limits mean nothing, and need not take much memory.
+  size_t buffer_bytes() const { return std::min(kMostBufferBytes, file_bytes); }
 };
 
 // One line of the table.
@@ -77,7 +80,8 @@ volatile uint64_t g_sink;  // sums that nobody reads are not computed
 
 // What the memory gives: bytes read; bytes copied to where something was before, as the page cache is copied at best;
 // bytes copied to memory fresh from the kernel, which has to clear it, as every load of a copy must.
-void AddLimits(int threads, const std::vector<std::unique_ptr<HugeBuffer>>& buffers, std::vector<Timed>* timed) {
+void AddLimits(int threads, size_t bytes, const std::vector<std::unique_ptr<HugeBuffer>>& buffers,
+               std::vector<Timed>* timed) {
   int count = 0;
   const MachineKernels* const* all = SupportedMachineKernels(&count);
   const MachineKernels* reader = all[0];
@@ -86,16 +90,16 @@ void AddLimits(int threads, const std::vector<std::unique_ptr<HugeBuffer>>& buff
   }
   const auto add = [&](const char* name, std::function<void(int)> work) {
     timed->push_back(
-        {WithThreads(name, threads), static_cast<double>(kBufferBytes) * threads, "",
+        {WithThreads(name, threads), static_cast<double>(bytes * static_cast<size_t>(threads)), "",
          [threads, work = std::move(work)]() -> absl::StatusOr<double> { return TimeThreads(threads, work); }});
   };
   add("limit: read memory",
-      [reader, &buffers](int t) { g_sink = reader->read(buffers[2 * t]->words(), kBufferBytes / sizeof(uint64_t)); });
+      [reader, bytes, &buffers](int t) { g_sink = reader->read(buffers[2 * t]->words(), bytes / sizeof(uint64_t)); });
   add("limit: copy memory",
-      [&buffers](int t) { std::memcpy(buffers[2 * t + 1]->words(), buffers[2 * t]->words(), kBufferBytes); });
-  add("limit: copy to fresh memory", [&buffers](int t) {
-    const absl::StatusOr<AnonymousMemory> fresh = AnonymousMemory::Allocate(kBufferBytes);
-    if (fresh.ok()) std::memcpy(fresh->data(), buffers[2 * t]->words(), kBufferBytes);
+      [bytes, &buffers](int t) { std::memcpy(buffers[2 * t + 1]->words(), buffers[2 * t]->words(), bytes); });
+  add("limit: copy to fresh memory", [bytes, &buffers](int t) {
+    const absl::StatusOr<AnonymousMemory> fresh = AnonymousMemory::Allocate(bytes);
+    if (fresh.ok()) std::memcpy(fresh->data(), buffers[2 * t]->words(), bytes);
   });
 }
 
@@ -129,7 +133,7 @@ absl::Status CheckRoom(const LoadOptions& options) {
     return absl::ResourceExhaustedError(absl::StrCat("--scratch: '", options.scratch, "' lacks room for the file"));
   }
   // The file in the page cache, a copy of it, and the buffers of the limits.
-  const double needed = 2.1 * file + 2.0 * options.threads * static_cast<double>(kBufferBytes);
+  const double needed = 2.1 * file + 2.0 * options.threads * static_cast<double>(options.buffer_bytes());
   if (AvailableMemoryBytes() < needed) {
     return absl::ResourceExhaustedError(
         absl::StrFormat("%.1f GiB of memory are needed; set a smaller --file_mib", needed / (1 << 30)));
@@ -169,9 +173,9 @@ absl::Status RunLoads(const LoadOptions& options, std::FILE* messages) {
   }
   const std::set<int> thread_counts = {1, options.threads};
   std::vector<std::unique_ptr<HugeBuffer>> buffers;
-  for (int i = 0; i < 2 * options.threads; ++i) buffers.push_back(std::make_unique<HugeBuffer>(kBufferBytes));
+  for (int i = 0; i < 2 * options.threads; ++i) buffers.push_back(std::make_unique<HugeBuffer>(options.buffer_bytes()));
   std::vector<Timed> timed;
-  for (const int threads : thread_counts) AddLimits(threads, buffers, &timed);
+  for (const int threads : thread_counts) AddLimits(threads, options.buffer_bytes(), buffers, &timed);
   for (const FileMemory memory : {FileMemory::kCopy, FileMemory::kMap}) {
     for (const bool verify : {true, false}) {
       for (const int threads : thread_counts) {

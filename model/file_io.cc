@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <signal.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -16,6 +15,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "model/file_bytes.h"
 #include "model/status_macros.h"
 
 namespace hilomoe {
@@ -202,63 +202,6 @@ absl::Status WriteFile(const std::string& path, std::string_view bytes) {
   HILOMOE_ASSIGN_OR_RETURN(AtomicFile file, AtomicFile::Create(path));
   HILOMOE_RETURN_IF_ERROR(file.Append(bytes));
   return file.Commit();
-}
-
-FileBytes::FileBytes(FileBytes&& other) noexcept
-    : data_(std::exchange(other.data_, nullptr)),
-      size_(std::exchange(other.size_, 0)),
-      mapped_(std::exchange(other.mapped_, 0)) {}
-
-FileBytes& FileBytes::operator=(FileBytes&& other) noexcept {
-  std::swap(data_, other.data_);
-  std::swap(size_, other.size_);
-  std::swap(mapped_, other.mapped_);
-  return *this;
-}
-
-FileBytes::~FileBytes() {
-  if (data_ != nullptr) ::munmap(data_, mapped_);
-}
-
-absl::StatusOr<FileBytes> FileBytes::Read(const std::string& path) {
-  // O_NONBLOCK: a pipe under that name must not hold us up until someone writes to it. Regular files ignore it.
-  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-  if (fd < 0) return SystemError(errno, "cannot open", path);
-  struct stat info;
-  if (::fstat(fd, &info) != 0 || !S_ISREG(info.st_mode)) {
-    ::close(fd);
-    return absl::InvalidArgumentError(absl::StrCat("'", path, "' is not a regular file"));
-  }
-  const size_t size = static_cast<size_t>(info.st_size);
-  if (size == 0) {
-    ::close(fd);
-    return FileBytes(nullptr, 0, 0);
-  }
-  constexpr size_t kHugePage = size_t{2} << 20;
-  const size_t mapped = (size + kHugePage - 1) / kHugePage * kHugePage;
-  void* memory = ::mmap(nullptr, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (memory == MAP_FAILED) {
-    const int error = errno;
-    ::close(fd);
-    return SystemError(error, "no memory for", path);
-  }
-  // Not for a small file: its first byte would cost zeroing all of a huge page.
-  if (size >= kHugePage) ::madvise(memory, mapped, MADV_HUGEPAGE);
-  FileBytes bytes(static_cast<std::byte*>(memory), size, mapped);
-  size_t done = 0;
-  while (done < size) {
-    const ssize_t count = ::read(fd, bytes.data_ + done, size - done);
-    if (count < 0 && errno == EINTR) continue;
-    if (count <= 0) {
-      const int error = errno;
-      ::close(fd);
-      if (count < 0) return SystemError(error, "cannot read", path);
-      return absl::DataLossError(absl::StrCat("'", path, "' shrank while it was read"));
-    }
-    done += static_cast<size_t>(count);
-  }
-  ::close(fd);
-  return bytes;
 }
 
 }  // namespace hilomoe

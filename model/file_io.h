@@ -70,26 +70,6 @@ absl::StatusOr<std::string> ReadFile(const std::string& path);
 // AtomicFile with one Append.
 absl::Status WriteFile(const std::string& path, std::string_view bytes);
 
-// A file's bytes in anonymous memory, 64-byte aligned (transparent huge pages where the kernel gives them), so that
-// nothing that later happens to the file can change or revoke them. Immutable after Read.
-class FileBytes {
- public:
-  static absl::StatusOr<FileBytes> Read(const std::string& path);
-  FileBytes(FileBytes&& other) noexcept;
-  FileBytes& operator=(FileBytes&& other) noexcept;
-  ~FileBytes();
-
-  const std::byte* data() const { return data_; }
-  size_t size() const { return size_; }
-
- private:
-  FileBytes(std::byte* data, size_t size, size_t mapped) : data_(data), size_(size), mapped_(mapped) {}
-
-  std::byte* data_ = nullptr;
-  size_t size_ = 0;
-  size_t mapped_ = 0;
-};
-
 // "cannot open 'x': No such file or directory", with the canonical code of `error_number`.
 absl::Status SystemError(int error_number, std::string_view what, std::string_view path);
 

@@ -1,17 +1,19 @@
 #include "model/model_file.h"
 
 #include <algorithm>
+#include <atomic>
 #include <climits>
 #include <cmath>
 #include <cstring>
+#include <system_error>
+#include <thread>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "model/checksum.h"
 #include "model/encoded_batch.h"
+#include "model/file_io.h"
 #include "model/status_macros.h"
-
-#define XXH_INLINE_ALL
-#include "xxhash.h"
 
 namespace hilomoe {
 namespace {
@@ -20,6 +22,8 @@ using Tensor = v1::ModelFileHeader::Tensor;
 
 constexpr char kMagic[8] = {'H', 'I', 'L', 'O', 'M', 'O', 'E', '\n'};
 constexpr uint64_t kAlignment = 64;
+// What is loaded at once and then verified while it is still in a core's cache.
+constexpr size_t kPieceBytes = size_t{256} << 10;
 
 struct Preamble {
   char magic[8];
@@ -73,7 +77,7 @@ Tensor MakeTensor(const std::string& name, Tensor::DataType type, absl::Span<con
   tensor.set_data_type(type);
   for (const size_t extent : shape) tensor.add_shape(extent);
   tensor.set_bytes(bytes.size());
-  tensor.set_xxh3(XXH3_64bits(bytes.data(), bytes.size()));
+  tensor.set_xxh3(ChecksumOf(bytes.data(), bytes.size()));
   return tensor;
 }
 
@@ -159,9 +163,12 @@ absl::Status WriteModelFile(const std::string& path, const ModelFileContents& co
   const std::string serialized = PlaceTensors(header);
   Preamble preamble{};
   std::memcpy(preamble.magic, kMagic, sizeof(kMagic));
-  preamble.version = kModelFileVersion;
+  const bool float32 = std::all_of(header.tensors().begin(), header.tensors().end(), [](const Tensor& tensor) {
+    return tensor.data_type() == Tensor::FLOAT32 || tensor.data_type() == Tensor::UINT8;
+  });
+  preamble.version = float32 ? 1 : 2;
   preamble.header_bytes = serialized.size();
-  preamble.header_xxh3 = XXH3_64bits(serialized.data(), serialized.size());
+  preamble.header_xxh3 = ChecksumOf(serialized.data(), serialized.size());
 
   HILOMOE_ASSIGN_OR_RETURN(AtomicFile file, AtomicFile::Create(path));
   HILOMOE_RETURN_IF_ERROR(file.Append({reinterpret_cast<const char*>(&preamble), sizeof(preamble)}));
@@ -173,59 +180,110 @@ absl::Status WriteModelFile(const std::string& path, const ModelFileContents& co
   return file.Commit();
 }
 
-absl::StatusOr<ModelFile> ModelFile::Open(const std::string& path) {
-  HILOMOE_ASSIGN_OR_RETURN(FileBytes bytes, FileBytes::Read(path));
-  ModelFile file(std::move(bytes));
-  for (const auto step : {&ModelFile::ParseHeader, &ModelFile::BindVocabularies, &ModelFile::BindTensors}) {
-    if (const absl::Status status = (file.*step)(); !status.ok()) {
-      return absl::Status(status.code(), absl::StrCat("'", path, "': ", status.message()));
-    }
+absl::StatusOr<ModelFile> ModelFile::Open(const std::string& path, const ModelFileOptions& options) {
+  return Open(path, options, /*verify=*/true);
+}
+
+absl::StatusOr<ModelFile> ModelFile::OpenUnverified(const std::string& path, const ModelFileOptions& options) {
+  return Open(path, options, /*verify=*/false);
+}
+
+absl::StatusOr<ModelFile> ModelFile::Open(const std::string& path, const ModelFileOptions& options, bool verify) {
+  HILOMOE_ASSIGN_OR_RETURN(FileBytes bytes, FileBytes::Open(path, options.memory));
+  ModelFile file(std::move(bytes), options);
+  absl::Status status = file.ParseHeader();
+  if (status.ok()) {
+    status = file.ForEach(file.header_.tensors_size(), [&](int i) { return file.LoadTensor(i, verify); });
   }
+  if (status.ok()) status = file.BindVocabularies();
+  if (status.ok()) status = file.BindTensors();
+  // Of a file that changes under our hands anything may have seemed wrong with it.
+  HILOMOE_RETURN_IF_ERROR(file.bytes_.FinishLoading());
+  if (!status.ok()) return absl::Status(status.code(), absl::StrCat("'", path, "': ", status.message()));
   return file;
 }
 
 absl::Status ModelFile::ParseHeader() {
   Preamble preamble;
   if (bytes_.size() < sizeof(preamble)) return absl::DataLossError("too short to be a model file");
+  HILOMOE_RETURN_IF_ERROR(bytes_.Load(0, sizeof(preamble)));
   std::memcpy(&preamble, bytes_.data(), sizeof(preamble));
   if (std::memcmp(preamble.magic, kMagic, sizeof(kMagic)) != 0) {
     return absl::DataLossError("not a model file: it does not begin with HILOMOE");
   }
-  if (preamble.version != kModelFileVersion) {
-    return absl::FailedPreconditionError(absl::StrCat("format version ", preamble.version, "; this program reads ",
-                                                      kModelFileVersion, "; convert the checkpoint again"));
+  if (preamble.version > kNewestModelFileVersion) {
+    return absl::FailedPreconditionError(absl::StrCat("format version ", preamble.version,
+                                                      " is newer than this program understands, which is ",
+                                                      kNewestModelFileVersion, "; update the program"));
+  }
+  if (preamble.version == 0) {
+    return absl::FailedPreconditionError("format version 0 does not exist; convert the checkpoint again");
   }
   if (preamble.zero != 0) return absl::DataLossError("the preamble is damaged");
   if (preamble.header_bytes > bytes_.size() - sizeof(preamble)) {
     return absl::DataLossError("truncated within the header");
   }
-  const std::byte* header = bytes_.data() + sizeof(preamble);
-  if (XXH3_64bits(header, preamble.header_bytes) != preamble.header_xxh3) {
+  if (preamble.header_bytes > INT_MAX) return absl::DataLossError("the header is too long");
+  HILOMOE_RETURN_IF_ERROR(bytes_.Load(sizeof(preamble), sizeof(preamble) + preamble.header_bytes));
+  // Of mapped bytes, what is verified and what is parsed might not be the same.
+  const std::string header(reinterpret_cast<const char*>(bytes_.data() + sizeof(preamble)), preamble.header_bytes);
+  if (ChecksumOf(header.data(), header.size()) != preamble.header_xxh3) {
     return absl::DataLossError("the header's checksum is wrong");
   }
-  if (preamble.header_bytes > INT_MAX || !header_.ParseFromArray(header, static_cast<int>(preamble.header_bytes))) {
-    return absl::DataLossError("the header cannot be parsed");
-  }
+  if (!header_.ParseFromString(header)) return absl::DataLossError("the header cannot be parsed");
   if (header_.file_bytes() != bytes_.size()) {
     return absl::DataLossError(
         absl::StrCat("the file has ", bytes_.size(), " bytes, its header says ", header_.file_bytes()));
   }
-  uint64_t end = sizeof(preamble) + preamble.header_bytes;
+  header_end_ = sizeof(preamble) + preamble.header_bytes;
+  uint64_t end = header_end_;
   for (const Tensor& tensor : header_.tensors()) {
     const bool inside = tensor.offset() >= end && tensor.offset() <= bytes_.size() &&
                         tensor.bytes() <= bytes_.size() - tensor.offset() && tensor.offset() % kAlignment == 0;
     if (!inside) return absl::DataLossError(absl::StrCat("tensor '", tensor.name(), "' lies outside of its place"));
-    const std::byte* data = bytes_.data() + tensor.offset();
-    if (!AllZero(bytes_.data() + end, data)) {
-      return absl::DataLossError(absl::StrCat("the gap before tensor '", tensor.name(), "' is not zero"));
-    }
-    if (XXH3_64bits(data, tensor.bytes()) != tensor.xxh3()) {
-      return absl::DataLossError(absl::StrCat("the checksum of tensor '", tensor.name(), "' is wrong"));
-    }
     end = tensor.offset() + tensor.bytes();
   }
   if (end != bytes_.size()) return absl::DataLossError("there are bytes behind the last tensor");
   HILOMOE_ASSIGN_OR_RETURN(spec_, ModelSpec::Create(header_.config()));
+  return absl::OkStatus();
+}
+
+absl::Status ModelFile::LoadTensor(int index, bool verify) {
+  const Tensor& tensor = header_.tensors(index);
+  const std::byte* data = bytes_.data() + tensor.offset();
+  const uint64_t gap =
+      index == 0 ? header_end_ : header_.tensors(index - 1).offset() + header_.tensors(index - 1).bytes();
+  HILOMOE_RETURN_IF_ERROR(bytes_.Load(gap, tensor.offset()));
+  if (!AllZero(bytes_.data() + gap, data)) {
+    return absl::DataLossError(absl::StrCat("the gap before tensor '", tensor.name(), "' is not zero"));
+  }
+  Checksum checksum;
+  for (uint64_t done = 0; done < tensor.bytes(); done += kPieceBytes) {
+    const size_t piece = std::min<uint64_t>(kPieceBytes, tensor.bytes() - done);
+    HILOMOE_RETURN_IF_ERROR(bytes_.Load(tensor.offset() + done, tensor.offset() + done + piece));
+    if (verify) checksum.Add(data + done, piece);
+  }
+  if (verify && checksum.value() != tensor.xxh3()) {
+    return absl::DataLossError(absl::StrCat("the checksum of tensor '", tensor.name(), "' is wrong"));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ModelFile::ForEach(int count, const std::function<absl::Status(int)>& work) const {
+  std::vector<absl::Status> statuses(static_cast<size_t>(count));
+  std::atomic<int> next{0};
+  const auto run = [&] {
+    for (int i = next++; i < count; i = next++) statuses[static_cast<size_t>(i)] = work(i);
+  };
+  std::vector<std::thread> threads;
+  try {
+    while (static_cast<int>(threads.size()) + 1 < std::min(options_.threads, count)) threads.emplace_back(run);
+  } catch (const std::system_error&) {
+    // Fewer of them do.
+  }
+  run();
+  for (std::thread& thread : threads) thread.join();
+  for (const absl::Status& status : statuses) HILOMOE_RETURN_IF_ERROR(status);
   return absl::OkStatus();
 }
 
@@ -245,48 +303,63 @@ absl::Status ModelFile::BindVocabularies() {
   if (static_cast<size_t>(header_.vocabularies_size()) != spec_.tables().size()) {
     return absl::DataLossError("the header does not list one vocabulary a table");
   }
-  for (size_t i = 0; i < spec_.tables().size(); ++i) {
-    const TableSpec& table = spec_.tables()[i];
-    const auto& entry = header_.vocabularies(static_cast<int>(i));
-    if (entry.feature() != table.feature) {
-      return absl::DataLossError(
-          absl::StrCat("vocabulary ", i, " is of feature '", entry.feature(), "', not of '", table.feature, "'"));
-    }
-    const uint64_t fixed = table.hash_buckets + table.buckets;
-    if (entry.rows() < kReservedRows || entry.rows() > UINT32_MAX ||
-        (!table.has_vocabulary() && entry.rows() != fixed + kReservedRows)) {
-      return absl::DataLossError(absl::StrCat("table '", table.feature, "' cannot have ", entry.rows(), " rows"));
-    }
-    table_rows_.push_back(static_cast<uint32_t>(entry.rows()));
-    if (!table.has_vocabulary()) {
-      vocabularies_.push_back(Vocabulary::Hashed(table.hash_buckets));
-      continue;
-    }
-    const std::string name = VocabularyTensorName(table);
-    const auto stored = std::find_if(header_.tensors().begin(), header_.tensors().end(),
-                                     [&](const Tensor& tensor) { return tensor.name() == name; });
-    const size_t bytes = stored == header_.tensors().end() ? 0 : stored->bytes();
-    HILOMOE_ASSIGN_OR_RETURN(const Tensor* tensor, FindTensor(name, {bytes}));
-    if (tensor->data_type() != Tensor::UINT8 || bytes % sizeof(VocabularyBucket) != 0) {
-      return absl::DataLossError(absl::StrCat("tensor '", name, "' is no array of buckets"));
-    }
-    const std::byte* data = bytes_.data() + tensor->offset();
-    const auto buckets =
-        absl::MakeConstSpan(reinterpret_cast<const VocabularyBucket*>(data), bytes / sizeof(VocabularyBucket));
-    HILOMOE_ASSIGN_OR_RETURN(const Vocabulary vocabulary,
-                             Vocabulary::FromBuckets(buckets, entry.seed(), entry.max_probes(), table_rows_.back()));
-    vocabularies_.push_back(vocabulary);
+  vocabularies_.resize(spec_.tables().size());
+  table_rows_.resize(spec_.tables().size());
+  return ForEach(header_.vocabularies_size(), [this](int i) { return BindVocabulary(static_cast<size_t>(i)); });
+}
+
+absl::Status ModelFile::BindVocabulary(size_t i) {
+  const TableSpec& table = spec_.tables()[i];
+  const auto& entry = header_.vocabularies(static_cast<int>(i));
+  if (entry.feature() != table.feature) {
+    return absl::DataLossError(
+        absl::StrCat("vocabulary ", i, " is of feature '", entry.feature(), "', not of '", table.feature, "'"));
   }
+  const uint64_t fixed = table.hash_buckets + table.buckets;
+  if (entry.rows() < kReservedRows || entry.rows() > UINT32_MAX ||
+      (!table.has_vocabulary() && entry.rows() != fixed + kReservedRows)) {
+    return absl::DataLossError(absl::StrCat("table '", table.feature, "' cannot have ", entry.rows(), " rows"));
+  }
+  table_rows_[i] = static_cast<uint32_t>(entry.rows());
+  if (!table.has_vocabulary()) {
+    vocabularies_[i] = Vocabulary::Hashed(table.hash_buckets);
+    return absl::OkStatus();
+  }
+  const std::string name = VocabularyTensorName(table);
+  const auto stored = std::find_if(header_.tensors().begin(), header_.tensors().end(),
+                                   [&](const Tensor& tensor) { return tensor.name() == name; });
+  const size_t bytes = stored == header_.tensors().end() ? 0 : stored->bytes();
+  HILOMOE_ASSIGN_OR_RETURN(const Tensor* tensor, FindTensor(name, {bytes}));
+  if (tensor->data_type() != Tensor::UINT8 || bytes % sizeof(VocabularyBucket) != 0) {
+    return absl::DataLossError(absl::StrCat("tensor '", name, "' is no array of buckets"));
+  }
+  const std::byte* data = bytes_.data() + tensor->offset();
+  const auto buckets =
+      absl::MakeConstSpan(reinterpret_cast<const VocabularyBucket*>(data), bytes / sizeof(VocabularyBucket));
+  HILOMOE_ASSIGN_OR_RETURN(vocabularies_[i],
+                           Vocabulary::FromBuckets(buckets, entry.seed(), entry.max_probes(), table_rows_[i]));
   return absl::OkStatus();
 }
 
 absl::Status ModelFile::BindTensors() {
   const TensorRegistry registry = TensorRegistry::ForServing(spec_, table_rows_);
+  std::vector<const Tensor*> found;
+  size_t to_copy = 0;
+  const auto is_copied = [&](size_t i) { return options_.memory == FileMemory::kMap && i >= registry.gathered(); };
+  for (const TensorSpec& spec : registry.tensors()) {
+    HILOMOE_ASSIGN_OR_RETURN(const Tensor* tensor, FindTensor(spec.name, spec.shape));
+    if (is_copied(found.size())) to_copy += Align(tensor->bytes());
+    found.push_back(tensor);
+  }
+  HILOMOE_ASSIGN_OR_RETURN(copied_, AnonymousMemory::Allocate(to_copy));
+  std::byte* next_copy = copied_.data();
+
   std::vector<const float*> numbers;
   std::vector<const StoredMatrix*> matrices;
   stored_.reserve(registry.tensors().size());
-  for (const TensorSpec& spec : registry.tensors()) {
-    HILOMOE_ASSIGN_OR_RETURN(const Tensor* tensor, FindTensor(spec.name, spec.shape));
+  for (size_t i = 0; i < registry.tensors().size(); ++i) {
+    const TensorSpec& spec = registry.tensors()[i];
+    const Tensor* tensor = found[i];
     const auto* type = std::find(std::begin(kDataTypes), std::end(kDataTypes), tensor->data_type());
     const bool fixed = spec.storage == StorageGroup::kFloat32;
     const auto precision = static_cast<Precision>(type - std::begin(kDataTypes));
@@ -297,8 +370,13 @@ absl::Status ModelFile::BindTensors() {
     if (precision == Precision::kInt8 && Columns(spec.shape) > kMaxInt8Columns) {
       return absl::DataLossError(absl::StrCat("tensor '", spec.name, "' has too many columns for int8"));
     }
-    const StoredMatrix& matrix = stored_.emplace_back(
-        StoredMatrix{precision, bytes_.data() + tensor->offset(), Rows(spec.shape), Columns(spec.shape)});
+    const std::byte* data = bytes_.data() + tensor->offset();
+    if (is_copied(i)) {
+      data = static_cast<const std::byte*>(std::memcpy(next_copy, data, tensor->bytes()));
+      next_copy += Align(tensor->bytes());
+    }
+    const StoredMatrix& matrix =
+        stored_.emplace_back(StoredMatrix{precision, data, Rows(spec.shape), Columns(spec.shape)});
     if (tensor->bytes() != matrix.rows * StoredRowBytes(precision, matrix.columns)) {
       return absl::DataLossError(absl::StrCat("tensor '", spec.name, "' has ", tensor->bytes(), " bytes"));
     }

@@ -3,13 +3,14 @@
 #define HILOMOE_MODEL_MODEL_FILE_H_
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "hilomoe/v1/model_file.pb.h"
-#include "model/file_io.h"
+#include "model/file_bytes.h"
 #include "model/model_spec.h"
 #include "model/stored_matrix.h"
 #include "model/tensor_registry.h"
@@ -17,14 +18,25 @@
 
 namespace hilomoe {
 
-inline constexpr uint32_t kModelFileVersion = 1;
+// 2: some tensor is stored as BFLOAT16 or SCALED_INT8, which programs that read version 1 alone take for damage. Files
+// are written with the lowest version that has what they hold, and all versions up to the newest are read.
+inline constexpr uint32_t kNewestModelFileVersion = 2;
 
-// An opened model file: read into memory, every checksum verified, every size and row checked against the config.
+struct ModelFileOptions {
+  // Of tables and vocabularies; with kMap all other tensors are copied as well.
+  FileMemory memory = FileMemory::kCopy;
+  int threads = 1;  // that load and verify, one tensor each at a time
+};
+
+// An opened model file: in memory, every checksum verified, every size and row checked against the config.
 // Immutable; const access from any thread. What tensors() points to lives as long as the object.
 class ModelFile {
  public:
-  // DATA_LOSS with the place for a file that is truncated or changed, FAILED_PRECONDITION for another format version.
-  static absl::StatusOr<ModelFile> Open(const std::string& path);
+  // DATA_LOSS with the place for a file that is truncated or changed, FAILED_PRECONDITION for a format version
+  // that this program does not know.
+  static absl::StatusOr<ModelFile> Open(const std::string& path, const ModelFileOptions& options = {});
+  // Without checksums of tensors, to measure what they cost. Only benchmarks may call it: what it opens may be damaged.
+  static absl::StatusOr<ModelFile> OpenUnverified(const std::string& path, const ModelFileOptions& options);
 
   ModelFile(ModelFile&&) = default;
   ModelFile& operator=(ModelFile&&) = default;
@@ -38,18 +50,29 @@ class ModelFile {
   // Per table of the spec; those of QUANTILE numbers are never asked.
   const std::vector<Vocabulary>& vocabularies() const { return vocabularies_; }
   const std::vector<uint32_t>& table_rows() const { return table_rows_; }
-  size_t bytes() const { return bytes_.size(); }
+  size_t bytes() const { return bytes_.size() + copied_.size(); }  // of memory
+  // UNAVAILABLE when the file is mapped and was truncated or written to: scores computed since may be wrong. To be
+  // asked before they are given to anybody; see FileBytes::CheckUnchanged.
+  absl::Status CheckUnchanged() const { return bytes_.CheckUnchanged(); }
 
  private:
-  explicit ModelFile(FileBytes bytes) : bytes_(std::move(bytes)) {}
+  ModelFile(FileBytes bytes, const ModelFileOptions& options) : options_(options), bytes_(std::move(bytes)) {}
+  static absl::StatusOr<ModelFile> Open(const std::string& path, const ModelFileOptions& options, bool verify);
   absl::Status ParseHeader();
+  // work(0) to work(count - 1), shared by the threads; the first error by index.
+  absl::Status ForEach(int count, const std::function<absl::Status(int)>& work) const;
+  absl::Status LoadTensor(int index, bool verify);
   absl::Status BindVocabularies();
+  absl::Status BindVocabulary(size_t table);
   absl::Status BindTensors();
   absl::StatusOr<const v1::ModelFileHeader::Tensor*> FindTensor(const std::string& name,
                                                                 const std::vector<size_t>& shape) const;
 
+  ModelFileOptions options_;
   FileBytes bytes_;
+  AnonymousMemory copied_;  // with kMap the tensors that no rows are gathered from
   v1::ModelFileHeader header_;
+  uint64_t header_end_ = 0;
   ModelSpec spec_;
   std::vector<StoredMatrix> stored_;  // per tensor of the registry
   ServingTensors<const float> tensors_;

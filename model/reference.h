@@ -67,19 +67,6 @@ struct ProductRounding {
   size_t split = 0;
 };
 
-// Adds the variance of rounding x [n] to `precision`; nothing for scalars that carry none. bfloat16: uniform within
-// 2^-8 |x|; int8: within half a step of max |x| / 127.
-template <typename T>
-void AddRoundingError(Precision, T*, size_t) {}
-inline void AddRoundingError(Precision precision, Rounded* x, size_t n) {
-  double largest = 0;
-  for (size_t i = 0; i < n; ++i) largest = std::max(largest, std::fabs(x[i].value));
-  for (size_t i = 0; i < n && precision != Precision::kFloat32; ++i) {
-    const double most = precision == Precision::kBfloat16 ? 0x1p-8 * x[i].value : largest / 254;
-    x[i].variance += most * most / 3;
-  }
-}
-
 struct ReferenceOptions {
   bool experts = true;            // off: every block is its base alone
   bool batch_statistics = false;  // batch norm in training mode

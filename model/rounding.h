@@ -9,7 +9,11 @@
 #ifndef HILOMOE_MODEL_ROUNDING_H_
 #define HILOMOE_MODEL_ROUNDING_H_
 
+#include <algorithm>
 #include <cmath>
+#include <cstddef>
+
+#include "model/stored_matrix.h"
 
 namespace hilomoe {
 
@@ -56,6 +60,19 @@ inline Rounded log(Rounded a) { return Round(std::log(a.value), a.variance / (a.
 inline Rounded sqrt(Rounded a) {
   const double root = std::sqrt(a.value);
   return Round(root, root > 0 ? a.variance / (4 * a.value) : 0);
+}
+
+// Adds the variance of rounding x [n] to `precision`; nothing for scalars that carry none. bfloat16: uniform within
+// 2^-8 |x|; int8: within half a step of max |x| / 127.
+template <typename T>
+void AddRoundingError(Precision, T*, size_t) {}
+inline void AddRoundingError(Precision precision, Rounded* x, size_t n) {
+  double largest = 0;
+  for (size_t i = 0; i < n; ++i) largest = std::max(largest, std::fabs(x[i].value));
+  for (size_t i = 0; i < n && precision != Precision::kFloat32; ++i) {
+    const double most = precision == Precision::kBfloat16 ? 0x1p-8 * x[i].value : largest / 254;
+    x[i].variance += most * most / 3;
+  }
 }
 
 }  // namespace hilomoe

@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "model/file_io.h"
 #include "model/status_macros.h"
 #include "nlohmann/json.hpp"
 

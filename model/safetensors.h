@@ -12,7 +12,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
-#include "model/file_io.h"
+#include "model/file_bytes.h"
 
 namespace hilomoe {
 

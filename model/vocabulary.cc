@@ -5,6 +5,7 @@
 
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "model/encoded_batch.h"
 #include "model/status_macros.h"
 
@@ -28,6 +29,19 @@ uint64_t Scale(uint64_t hash, uint64_t n) {
 }
 
 bool Full(const VocabularyBucket& bucket) { return bucket.row[VocabularyBucket::kPlaces - 1] != 0; }
+
+// Filled from the front with rows from 2 to rows - 1. No branches: every bucket of a model is looked at when it is
+// loaded.
+bool Sound(const VocabularyBucket& bucket, uint32_t rows) {
+  bool sound = true;
+  for (int i = 0; i < VocabularyBucket::kPlaces; ++i) {
+    const uint32_t row = bucket.row[i];
+    const bool free = row == 0, inside = row >= kReservedRows && row < rows;
+    const bool after_free = i > 0 && bucket.row[i - 1] == 0;
+    sound &= free | (inside & !after_free);
+  }
+  return sound;
+}
 
 struct Entry {
   uint64_t key;
@@ -99,19 +113,16 @@ absl::StatusOr<Vocabulary> Vocabulary::FromBuckets(absl::Span<const VocabularyBu
     return absl::DataLossError(absl::StrCat("max_probes is ", max_probes, " of ", buckets.size(), " buckets"));
   }
   for (const VocabularyBucket& bucket : buckets) {
-    bool free = false;
-    for (const uint32_t row : bucket.row) {
-      if (row == 0) {
-        free = true;
-      } else if (free || row < kReservedRows || row >= rows) {
-        return absl::DataLossError(absl::StrCat("vocabulary row ", row, " of a table of ", rows, " rows"));
-      }
+    if (!Sound(bucket, rows)) {
+      return absl::DataLossError(absl::StrCat("a bucket with vocabulary rows ", absl::StrJoin(bucket.row, ", "),
+                                              " of a table of ", rows, " rows"));
     }
   }
   Vocabulary vocabulary;
   vocabulary.buckets_ = buckets;
   vocabulary.seed_ = seed;
   vocabulary.max_probes_ = max_probes;
+  vocabulary.own_rows_ = std::max(rows, kReservedRows) - kReservedRows;
   return vocabulary;
 }
 
@@ -128,7 +139,10 @@ uint32_t Vocabulary::Look(uint64_t key, uint64_t hash) const {
   for (uint32_t probe = 0; probe < max_probes_; ++probe, b = b + 1 == n ? 0 : b + 1) {
     const VocabularyBucket& bucket = buckets_[b];
     for (int i = 0; i < VocabularyBucket::kPlaces; ++i) {
-      if (bucket.key[i] == key && bucket.row[i] != 0) return bucket.row[i];
+      if (bucket.key[i] != key) continue;
+      // Read once: in a mapped file it may change. A free place's row 0 fails as well.
+      const uint32_t row = __atomic_load_n(&bucket.row[i], __ATOMIC_RELAXED);
+      if (row - kReservedRows < own_rows_) return row;
     }
     if (!Full(bucket)) break;
   }

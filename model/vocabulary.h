@@ -33,8 +33,8 @@ static_assert(sizeof(VocabularyBucket) == 64);
 // Ids -> rows of one table. A value: copies share the buckets, which must outlive it. Look-ups are const, any thread.
 class Vocabulary {
  public:
-  // A table with a vocabulary. Refuses buckets with rows outside [2, rows) and an impossible max_probes, so that
-  // whatever a look-up finds is a row of the table and is found in bounded time.
+  // A table with a vocabulary. Refuses buckets with rows outside [2, rows) and an impossible max_probes. Whatever a
+  // look-up finds is a row of the table, even when the buckets lie in a mapped file and change later.
   static absl::StatusOr<Vocabulary> FromBuckets(absl::Span<const VocabularyBucket> buckets, uint64_t seed,
                                                 uint32_t max_probes, uint32_t rows);
   // A table without one: the id's hash selects one of `hash_buckets` rows.
@@ -57,6 +57,7 @@ class Vocabulary {
   absl::Span<const VocabularyBucket> buckets_;
   uint64_t seed_ = 0;
   uint32_t max_probes_ = 0;
+  uint32_t own_rows_ = 0;  // of ids: all but the reserved ones
   uint32_t hash_buckets_ = 0;
 };
 

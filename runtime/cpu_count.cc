@@ -6,8 +6,9 @@
 #include <cmath>
 #include <filesystem>
 #include <fstream>
-#include <sstream>
 #include <string>
+
+#include "runtime/cgroup.h"
 
 namespace hilomoe {
 namespace {
@@ -30,35 +31,9 @@ double QuotaOf(const fs::path& directory) {
   return INFINITY;
 }
 
-// The smallest quota of `group` and its parents under `mount`.
-double SmallestQuota(const fs::path& mount, const std::string& group) {
-  double quota = QuotaOf(mount);
-  fs::path directory = mount;
-  for (const fs::path& part : fs::path(group).relative_path()) {
-    directory /= part;
-    quota = std::min(quota, QuotaOf(directory));
-  }
-  return quota;
-}
-
 double CgroupQuota() {
   double quota = INFINITY;
-  std::ifstream file("/proc/self/cgroup");
-  for (std::string line; std::getline(file, line);) {  // hierarchy:controllers:group
-    const size_t first = line.find(':');
-    const size_t second = line.find(':', first + 1);
-    if (first == std::string::npos || second == std::string::npos) continue;
-    const std::string controllers = line.substr(first + 1, second - first - 1);
-    const std::string group = line.substr(second + 1);
-    if (controllers.empty()) {
-      quota = std::min(quota, SmallestQuota("/sys/fs/cgroup", group));
-      continue;
-    }
-    std::istringstream names(controllers);
-    for (std::string name; std::getline(names, name, ',');) {
-      if (name == "cpu") quota = std::min(quota, SmallestQuota("/sys/fs/cgroup/cpu", group));
-    }
-  }
+  for (const std::string& directory : CgroupDirectories("cpu")) quota = std::min(quota, QuotaOf(directory));
   return quota;
 }
 

@@ -43,6 +43,7 @@ PackedProduct::PackedProduct(const StoredMatrix& weight, size_t first_column, si
   const size_t panels = (outputs + kPanelOutputs - 1) / kPanelOutputs;
   const size_t per_cell = static_cast<size_t>(kernels::ColumnsPerCell(static_cast<kernels::Precision>(precision)));
   const size_t cells = (columns + per_cell - 1) / per_cell, number = sizeof(uint32_t) / per_cell;
+  cell_bytes_ = panels * cells * kPanelOutputs * sizeof(uint32_t);
   cells_.reset(NewCells(panels * cells * kPanelOutputs));
   if (int8) {
     scale_.resize(panels * kPanelOutputs);

@@ -28,6 +28,9 @@ class PackedProduct {
   kernels::Precision precision() const { return weight_.precision; }
   // What Run needs for up to kTileRows rows, aligned to 4.
   size_t scratchpad_bytes() const;
+  size_t bytes() const {
+    return cell_bytes_ + scale_.size() * sizeof(float) + offset_.size() * sizeof(int32_t);
+  }  // held
 
   // x [rows, columns] (ldx), y [rows, outputs] (ldy), rows <= kTileRows; y and x do not overlap, store.add may be y.
   void Run(const kernels::Kernels& kernels, int rows, const float* x, int ldx, const kernels::ProductStore& store,
@@ -38,6 +41,7 @@ class PackedProduct {
     void operator()(uint32_t* cells) const;
   };
   int columns_;
+  size_t cell_bytes_ = 0;
   std::unique_ptr<uint32_t[], Free> cells_;  // on huge pages where the system has them
   std::vector<float> scale_;
   std::vector<int32_t> offset_;

@@ -140,6 +140,12 @@ absl::StatusOr<std::unique_ptr<Predictor>> Predictor::Create(ModelFile file, con
 }
 
 const ModelFile& Predictor::file() const { return state_->file; }
+size_t Predictor::bytes() const {
+  size_t bytes = state_->file.bytes();
+  for (const auto& attention : state_->attention) bytes += attention->bytes();
+  for (const auto& block : state_->blocks) bytes += block->bytes();
+  return bytes;
+}
 const RequestEncoder& Predictor::encoder() const { return state_->encoder; }
 const kernels::Kernels& Predictor::kernels() const { return state_->kernels; }
 

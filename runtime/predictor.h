@@ -86,6 +86,8 @@ class Predictor {
   absl::Status CheckGolden() const;
 
   const ModelFile& file() const;
+  // Of the model's file, copied or mapped, and of the packed copies of its weights; workspaces are not counted.
+  size_t bytes() const;
   const RequestEncoder& encoder() const;
   const kernels::Kernels& kernels() const;
 

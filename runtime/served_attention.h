@@ -20,6 +20,8 @@ class ServedAttention {
  public:
   ServedAttention(const ModelSpec& spec, size_t index, const ServingAttentionTensors<const StoredMatrix>& matrices);
 
+  size_t bytes() const { return score_.bytes() + output_.bytes(); }  // of its copies of weights
+
   // The buffers of one thread.
   class Runner {
    public:

@@ -32,6 +32,11 @@ ServedBlock::ServedBlock(const BlockSpec& block, const ServingBlockTensors<const
               tensors.gram};
 }
 
+size_t ServedBlock::bytes() const {
+  return candidate_.bytes() + (context_ != nullptr ? context_->bytes() : 0) +
+         (experts_ != nullptr ? experts_->bytes() : 0) + kept_u_.size() * sizeof(float);
+}
+
 size_t ServedBlock::scratchpad_bytes() const {
   size_t bytes = candidate_.scratchpad_bytes();
   for (const PackedProduct* product : {context_.get(), experts_.get()}) {

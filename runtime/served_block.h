@@ -23,6 +23,7 @@ class ServedBlock {
   ServedBlock(const BlockSpec& block, const ServingBlockTensors<const float>& tensors,
               const ServingBlockTensors<const StoredMatrix>& matrices, size_t split, size_t ldx);
   size_t scratchpad_bytes() const;
+  size_t bytes() const;  // of its copies of weights
   // From one row of a Runner's output to the next.
   size_t output_ld() const { return static_cast<size_t>(stacked_); }
 

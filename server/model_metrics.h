@@ -3,6 +3,7 @@
 #define HILOMOE_SERVER_MODEL_METRICS_H_
 
 #include <array>
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -33,9 +34,10 @@ struct ModelFacts {
   uint64_t version = 0;
   std::string created_by;
   std::string instruction_set;
+  std::string memory;                 // "COPY" or "MMAP"
   std::vector<std::string> features;  // names, in the spec's order
-  uint64_t bytes = 0;
-  double created_seconds = 0;  // since the epoch; 0 = unknown
+  uint64_t bytes = 0;                 // Predictor::bytes
+  double created_seconds = 0;         // since the epoch; 0 = unknown
   double loaded_seconds = 0;
   double load_duration_seconds = 0;
 };
@@ -64,8 +66,13 @@ class ModelMetrics {
   const std::vector<std::unique_ptr<Shard>>& shards() const { return shards_; }
   const ModelFacts& facts() const { return facts_; }
 
+  // Whether the model can no longer be served since its file was changed. SetBroken is true for the first call alone.
+  bool broken() const { return broken_.load(std::memory_order_relaxed); }
+  bool SetBroken() const { return !broken_.exchange(true); }
+
  private:
   const ModelFacts facts_;
+  mutable std::atomic<bool> broken_{false};
   std::vector<std::unique_ptr<Shard>> shards_;
 };
 

@@ -14,6 +14,7 @@
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "model/status_macros.h"
+#include "runtime/available_memory.h"
 #include "server/log.h"
 
 namespace hilomoe {
@@ -22,6 +23,8 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr char kModelFileName[] = "model.hilomoe";
+// Of the available memory, that a copied file may take: packed weights and workspaces need some as well.
+constexpr double kCopyShare = 0.9;
 
 bool IsCopyUnderWay(const std::string& name) { return absl::StartsWith(name, ".") || absl::StrContains(name, ".tmp"); }
 
@@ -81,6 +84,17 @@ absl::Status ListModel(const fs::path& directory, RepositoryListing* listing) {
   return absl::OkStatus();
 }
 
+// The one place where AUTO becomes one of the others. A file that cannot be looked at cannot be opened either.
+FileMemory ChooseMemory(v1::ServerConfig::ModelMemory wanted, const std::string& path) {
+  if (wanted == v1::ServerConfig::AUTO) {
+    std::error_code error;
+    const double bytes = static_cast<double>(fs::file_size(path, error));
+    const bool fits = error || bytes <= kCopyShare * AvailableMemoryBytes();
+    wanted = fits ? v1::ServerConfig::COPY : v1::ServerConfig::MMAP;
+  }
+  return wanted == v1::ServerConfig::MMAP ? FileMemory::kMap : FileMemory::kCopy;
+}
+
 double CreatedSeconds(const std::string& rfc3339) {
   absl::Time time;
   std::string error;
@@ -113,7 +127,8 @@ absl::StatusOr<RepositoryListing> ListModels(const std::string& root) {
 }
 
 absl::StatusOr<std::shared_ptr<const ServedModel>> ServedModel::Load(const ModelLocation& location,
-                                                                     const EvaluatingThreads& threads) {
+                                                                     const EvaluatingThreads& threads,
+                                                                     const ModelLoadOptions& options) {
   const auto annotate = [&location](const absl::Status& status) {
     const bool named = absl::StrContains(status.message(), location.path);
     return absl::Status(status.code(),
@@ -121,11 +136,14 @@ absl::StatusOr<std::shared_ptr<const ServedModel>> ServedModel::Load(const Model
                                      named ? "" : absl::StrCat(" (", location.path, ")"), ": ", status.message()));
   };
   const absl::Time start = absl::Now();
-  absl::StatusOr<ModelFile> file = ModelFile::Open(location.path);
+  const FileMemory memory = ChooseMemory(options.memory, location.path);
+  absl::StatusOr<ModelFile> file = ModelFile::Open(location.path, {.memory = memory, .threads = options.threads});
   if (!file.ok()) return annotate(file.status());
   absl::StatusOr<std::unique_ptr<Predictor>> predictor = Predictor::Create(*std::move(file));
   if (!predictor.ok()) return annotate(predictor.status());
-  if (const absl::Status golden = (*predictor)->CheckGolden(); !golden.ok()) return annotate(golden);
+  const absl::Status golden = (*predictor)->CheckGolden();
+  if (const absl::Status changed = (*predictor)->file().CheckUnchanged(); !changed.ok()) return annotate(changed);
+  if (!golden.ok()) return annotate(golden);
 
   const std::shared_ptr<ServedModel> model(new ServedModel());
   model->predictor_ = *std::move(predictor);
@@ -142,12 +160,26 @@ absl::StatusOr<std::shared_ptr<const ServedModel>> ServedModel::Load(const Model
   facts.created_by = header.provenance().created_by();
   facts.instruction_set = model->predictor_->kernels().name;
   for (const FeatureSpec& feature : model->predictor_->file().spec().features()) facts.features.push_back(feature.name);
-  facts.bytes = model->predictor_->file().bytes();
+  facts.memory =
+      v1::ServerConfig::ModelMemory_Name(memory == FileMemory::kMap ? v1::ServerConfig::MMAP : v1::ServerConfig::COPY);
+  facts.bytes = model->predictor_->bytes();
   facts.created_seconds = CreatedSeconds(header.provenance().created());
   facts.loaded_seconds = absl::ToDoubleSeconds(absl::Now() - absl::UnixEpoch());
   facts.load_duration_seconds = absl::ToDoubleSeconds(absl::Now() - start);
   model->metrics_ = std::make_shared<const ModelMetrics>(std::move(facts), threads.serving);
   return std::shared_ptr<const ServedModel>(model);
+}
+
+absl::Status ServedModel::CheckIntact() const {
+  if (!metrics_->broken()) {
+    const absl::Status status = predictor_->file().CheckUnchanged();
+    if (status.ok()) return status;
+    if (metrics_->SetBroken()) {
+      LogError("model broken", {{"model", name()}, {"version", version()}, {"error", std::string(status.message())}});
+    }
+  }
+  return absl::UnavailableError(absl::StrCat("model '", name(), "' version ", version(),
+                                             " is broken: its file was truncated or overwritten while it was mapped"));
 }
 
 ModelTable::ModelTable(std::vector<std::shared_ptr<const ServedModel>> models) : models_(std::move(models)) {
@@ -181,16 +213,18 @@ std::string ModelTable::Describe() const {
 }
 
 absl::StatusOr<std::unique_ptr<ModelRepository>> ModelRepository::Load(const std::string& root,
-                                                                       const EvaluatingThreads& threads) {
+                                                                       const EvaluatingThreads& threads,
+                                                                       const ModelLoadOptions& options) {
   HILOMOE_ASSIGN_OR_RETURN(const RepositoryListing listing, ListModels(root));
   for (const std::string& skipped : listing.skipped) LogWarning("skipped in the model repository", {{"what", skipped}});
   std::vector<std::shared_ptr<const ServedModel>> models;
   for (const ModelLocation& location : listing.models) {
-    HILOMOE_ASSIGN_OR_RETURN(std::shared_ptr<const ServedModel> model, ServedModel::Load(location, threads));
+    HILOMOE_ASSIGN_OR_RETURN(std::shared_ptr<const ServedModel> model, ServedModel::Load(location, threads, options));
     const ModelFacts& facts = model->shared_metrics()->facts();
     LogInfo("loaded model", {{"model", facts.name},
                              {"version", facts.version},
                              {"path", location.path},
+                             {"memory", facts.memory},
                              {"bytes", facts.bytes},
                              {"instruction_set", facts.instruction_set},
                              {"load_seconds", facts.load_duration_seconds}});

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "hilomoe/v1/server_config.pb.h"
 #include "runtime/predictor.h"
 #include "runtime/tile_team.h"
 #include "server/model_metrics.h"
@@ -41,6 +42,11 @@ struct EvaluatingThreads {
   size_t split_candidates = 0;
 };
 
+struct ModelLoadOptions {
+  v1::ServerConfig::ModelMemory memory = v1::ServerConfig::AUTO;
+  int threads = 1;  // that read and verify a file
+};
+
 // A model in service. Immutable but for the workspaces and the metrics' cells, of which every serving thread has its
 // own.
 class ServedModel {
@@ -48,7 +54,8 @@ class ServedModel {
   // Opens and verifies the file, prepares the predictor, replays the golden rows, allocates the workspaces. The team
   // outlives the model.
   static absl::StatusOr<std::shared_ptr<const ServedModel>> Load(const ModelLocation& location,
-                                                                 const EvaluatingThreads& threads);
+                                                                 const EvaluatingThreads& threads,
+                                                                 const ModelLoadOptions& options = {});
 
   const std::string& name() const { return metrics_->facts().name; }
   uint64_t version() const { return metrics_->facts().version; }
@@ -56,6 +63,10 @@ class ServedModel {
   Workspace* workspace(int thread) const { return workspaces_[thread].get(); }
   ModelMetrics::Shard& metrics(int thread) const { return metrics_->shard(thread); }
   const std::shared_ptr<const ModelMetrics>& shared_metrics() const { return metrics_; }
+
+  // To be asked between evaluation and reply: UNAVAILABLE when scores may be wrong since the model's file, being
+  // mapped, was truncated or written to. From then on for good; the first time, it is logged.
+  absl::Status CheckIntact() const;
 
  private:
   ServedModel() = default;
@@ -89,7 +100,8 @@ class ModelRepository {
  public:
   // Loads the newest version of every model under `root`; all or nothing.
   static absl::StatusOr<std::unique_ptr<ModelRepository>> Load(const std::string& root,
-                                                               const EvaluatingThreads& threads);
+                                                               const EvaluatingThreads& threads,
+                                                               const ModelLoadOptions& options = {});
 
   std::shared_ptr<const ModelTable> table() const;
 

@@ -179,6 +179,7 @@ class ScoringService::ScoreMethod : public AsyncMethod {
       const absl::Status status = model.predictor().Predict(view, model.workspace(thread), scores, times);
       if (!status.ok()) return status;
     }
+    if (const absl::Status status = model.CheckIntact(); !status.ok()) return status;
     response.set_model(model.name());
     response.set_version(model.version());
     if (local->adapter.request().options().timings()) {

@@ -116,7 +116,14 @@ void CollectModels(const Models& models, Families* families) {
       "hilomoe_feature_out_of_vocabulary_total", "Ids without a row of their own.", MetricType::Counter, {}};
   MetricFamily missing{"hilomoe_feature_missing_total", "Rows without a value.", MetricType::Counter, {}};
   MetricFamily info{"hilomoe_model_info", "A served model; always 1.", MetricType::Gauge, {}};
-  MetricFamily bytes{"hilomoe_model_bytes", "Size of the model file in memory.", MetricType::Gauge, {}};
+  MetricFamily bytes{"hilomoe_model_bytes",
+                     "Of the model file, in memory or mapped, and packed copies of weights.",
+                     MetricType::Gauge,
+                     {}};
+  MetricFamily broken{"hilomoe_model_broken",
+                      "1 from when the model's mapped file was found changed; it then answers UNAVAILABLE.",
+                      MetricType::Gauge,
+                      {}};
   MetricFamily created{
       "hilomoe_model_created_timestamp_seconds", "When the model file was made; 0 = unknown.", MetricType::Gauge, {}};
   MetricFamily loaded{"hilomoe_model_loaded_timestamp_seconds", "When the model was loaded.", MetricType::Gauge, {}};
@@ -143,13 +150,14 @@ void CollectModels(const Models& models, Families* families) {
     AddFeatures(model, &Shard::out_of_vocabulary, &unseen);
     AddFeatures(model, &Shard::missing, &missing);
     AddGauge(With(With(labels, "created_by", facts.created_by), "instruction_set", facts.instruction_set), 1, &info);
+    AddGauge(labels, model.broken() ? 1 : 0, &broken);
     AddGauge(labels, static_cast<double>(facts.bytes), &bytes);
     AddGauge(labels, facts.created_seconds, &created);
     AddGauge(labels, facts.loaded_seconds, &loaded);
     AddGauge(labels, facts.load_duration_seconds, &load);
   }
   for (MetricFamily* family : {&candidates, &split, &unknown, &sizes, &durations, &stages, &values, &unseen, &missing,
-                               &info, &bytes, &created, &loaded, &load}) {
+                               &info, &bytes, &broken, &created, &loaded, &load}) {
     families->push_back(std::move(*family));
   }
 }

@@ -15,6 +15,19 @@
 #include "model/status_macros.h"
 #include "model/text_proto.h"
 
+namespace hilomoe::v1 {
+
+// A flag takes the names of the schema.
+bool AbslParseFlag(absl::string_view text, ServerConfig::ModelMemory* memory, std::string* error) {
+  if (ServerConfig::ModelMemory_Parse(std::string(text), memory)) return true;
+  *error = "It is one of AUTO, COPY and MMAP.";
+  return false;
+}
+
+std::string AbslUnparseFlag(ServerConfig::ModelMemory memory) { return ServerConfig::ModelMemory_Name(memory); }
+
+}  // namespace hilomoe::v1
+
 // One flag per field of ServerConfig, unset unless given.
 ABSL_FLAG(std::optional<std::string>, model_repository, std::nullopt,
           "<root> of <root>/<model>/<version>/model.hilomoe");
@@ -28,6 +41,8 @@ ABSL_FLAG(std::optional<uint32_t>, split_candidates, std::nullopt,
           "requests of so many are split over idle evaluation threads; 0 = none");
 ABSL_FLAG(std::optional<uint32_t>, drain_ms, std::nullopt, "SIGTERM: NOT_SERVING, but serving on, for so long");
 ABSL_FLAG(std::optional<uint32_t>, drain_deadline_ms, std::nullopt, "then requests under way get so long to end");
+ABSL_FLAG(std::optional<hilomoe::v1::ServerConfig::ModelMemory>, model_memory, std::nullopt,
+          "of tables and vocabularies: COPY, MMAP (shared, may be larger than memory), or AUTO: COPY where it fits");
 
 ABSL_FLAG(std::string, config, "", "file with a hilomoe.v1.ServerConfig as textproto");
 ABSL_FLAG(std::string, port_file, "", "written once serving: {\"listen_port\": ..., \"metrics_port\": ...}");
@@ -80,6 +95,13 @@ absl::StatusOr<bool> SetFlags(int argc, const char* const* argv) {
   return false;
 }
 
+std::string DefaultValue(const google::protobuf::FieldDescriptor& field) {
+  using Field = google::protobuf::FieldDescriptor;
+  return field.cpp_type() == Field::CPPTYPE_STRING ? field.default_value_string()
+         : field.cpp_type() == Field::CPPTYPE_ENUM ? field.default_value_enum()->name()
+                                                   : absl::StrCat(field.default_value_uint32());
+}
+
 std::string HelpText() {
   std::string text =
       "Serves click-through-rate models over gRPC.\n\n"
@@ -88,9 +110,7 @@ std::string HelpText() {
     absl::StrAppend(&text, "  --", flag->Name(), ": ", flag->Help());
     const auto* field = v1::ServerConfig::descriptor()->FindFieldByName(std::string(flag->Name()));
     if (field != nullptr && field->has_default_value()) {
-      const bool is_string = field->cpp_type() == google::protobuf::FieldDescriptor::CPPTYPE_STRING;
-      absl::StrAppend(&text, "; default ",
-                      is_string ? field->default_value_string() : absl::StrCat(field->default_value_uint32()));
+      absl::StrAppend(&text, "; default ", DefaultValue(*field));
     }
     absl::StrAppend(&text, "\n");
   }
@@ -126,6 +146,7 @@ void ApplyFlags(v1::ServerConfig* config) {
   if (const auto value = absl::GetFlag(FLAGS_split_candidates)) config->set_split_candidates(*value);
   if (const auto value = absl::GetFlag(FLAGS_drain_ms)) config->set_drain_ms(*value);
   if (const auto value = absl::GetFlag(FLAGS_drain_deadline_ms)) config->set_drain_deadline_ms(*value);
+  if (const auto value = absl::GetFlag(FLAGS_model_memory)) config->set_model_memory(*value);
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
+#include <iterator>
 #include <map>
 #include <regex>
 #include <set>
@@ -106,6 +107,18 @@ TEST(DependenciesTest, TheTreeKeepsToTheRules) {
   EXPECT_THAT(violations, IsEmpty());
   EXPECT_GT(files, 50);
   EXPECT_GT(includes, 300);
+}
+
+// What is served, scored with or converted has been verified.
+TEST(DependenciesTest, OnlyBenchmarksOpenModelFilesUnverified) {
+  std::vector<std::string> users;
+  for (const std::string& path : Files(HILOMOE_SOURCE_DIR, {"model", "runtime", "server", "tools"}, {".h", ".cc"})) {
+    std::ifstream file(fs::path(HILOMOE_SOURCE_DIR) / path);
+    const std::string text{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+    if (Contains(text, "OpenUnverified")) users.push_back(path);
+  }
+  EXPECT_THAT(
+      users, testing::UnorderedElementsAre("model/model_file.h", "model/model_file.cc", "tools/bench/load_command.cc"));
 }
 
 TEST(DependenciesTest, EveryRuleCanBeBroken) {

@@ -295,43 +295,6 @@ TEST(LeftoversTest, OnlyThoseOfDeadProcessesGo) {
   RemoveLeftovers(directory / "none/a");
 }
 
-TEST(FileBytesTest, HoldsTheFileAligned) {
-  const TestDirectory directory;
-  for (const size_t size : {size_t{1}, size_t{63}, (size_t{2} << 20) - 1, size_t{2} << 20, (size_t{2} << 20) + 1}) {
-    std::string content(size, '\0');
-    for (size_t i = 0; i < size; ++i) content[i] = static_cast<char>(i * 131 >> 3);
-    WriteBytes(directory / "f", content);
-    auto bytes = FileBytes::Read(directory / "f");
-    ASSERT_TRUE(bytes.ok()) << bytes.status();
-    ASSERT_EQ(bytes->size(), size);
-    EXPECT_EQ(reinterpret_cast<uintptr_t>(bytes->data()) % 64, 0);
-    FileBytes moved = std::move(*bytes);
-    WriteBytes(directory / "f", "changed");  // what was read stays
-    EXPECT_EQ(std::memcmp(moved.data(), content.data(), size), 0);
-  }
-}
-
-TEST(FileBytesTest, AnEmptyFileIsEmpty) {
-  const TestDirectory directory;
-  WriteBytes(directory / "f", "");
-  EXPECT_EQ(FileBytes::Read(directory / "f")->size(), 0);
-  EXPECT_EQ(*ReadFile(directory / "f"), "");
-}
-
-TEST(FileBytesTest, RefusesWhatIsNoFile) {
-  const TestDirectory directory;
-  const auto missing = FileBytes::Read(directory / "f");
-  EXPECT_EQ(missing.status().code(), absl::StatusCode::kNotFound);
-  EXPECT_THAT(std::string(missing.status().message()), HasSubstr(absl::StrCat("'", directory / "f", "'")));
-  EXPECT_FALSE(FileBytes::Read(directory.path()).ok());
-  EXPECT_FALSE(FileBytes::Read("/dev/zero").ok());
-  // A pipe that nobody writes to: an error, not a wait. The alarm ends the test if it does wait.
-  ASSERT_EQ(::mkfifo((directory / "pipe").c_str(), 0600), 0);
-  ::alarm(20);
-  EXPECT_FALSE(FileBytes::Read(directory / "pipe").ok());
-  ::alarm(0);
-}
-
 TEST(ReadFileTest, ReturnsEveryByte) {
   const TestDirectory directory;
   const std::string content("a\0b\r\n\xff", 6);

@@ -104,6 +104,36 @@ TEST_F(ModelRepositoryTest, LoadsAndFinds) {
   EXPECT_THAT(table.Find("no\npe", 0).status().message(), HasSubstr("'no\\npe'"));
 }
 
+TEST_F(ModelRepositoryTest, MapsWhatDoesNotFit) {
+  const std::string path = WriteTestModel(root());
+  const auto memory = [this](v1::ServerConfig::ModelMemory wanted) {
+    const auto repository = ModelRepository::Load(root(), {.serving = 1}, {.memory = wanted});
+    EXPECT_TRUE(repository.ok()) << repository.status();
+    return (*(*repository)->table()->Find("", 0))->shared_metrics()->facts().memory;
+  };
+  EXPECT_EQ(memory(v1::ServerConfig::AUTO), "COPY");
+  EXPECT_EQ(memory(v1::ServerConfig::COPY), "COPY");
+  EXPECT_EQ(memory(v1::ServerConfig::MMAP), "MMAP");
+  // No model, but opened: a copy would not have got its memory.
+  fs::resize_file(path, uintmax_t{1} << 42);
+  EXPECT_EQ(ModelRepository::Load(root(), {.serving = 1}).status().code(), absl::StatusCode::kDataLoss);
+}
+
+TEST_F(ModelRepositoryTest, AMappedModelIsBrokenByWhatHappensToItsFile) {
+  const std::string path = WriteTestModel(root());
+  const auto repository = ModelRepository::Load(root(), {.serving = 1}, {.memory = v1::ServerConfig::MMAP});
+  ASSERT_TRUE(repository.ok()) << repository.status();
+  const auto model = *(*repository)->table()->Find("", 0);
+  EXPECT_TRUE(model->CheckIntact().ok());
+  EXPECT_FALSE(model->shared_metrics()->broken());
+  const fs::file_time_type before = fs::last_write_time(path);
+  fs::last_write_time(path, before + std::chrono::seconds(1));
+  EXPECT_EQ(model->CheckIntact().code(), absl::StatusCode::kUnavailable);
+  EXPECT_TRUE(model->shared_metrics()->broken());
+  fs::last_write_time(path, before);
+  EXPECT_THAT(model->CheckIntact().message(), AllOf(HasSubstr("'ctr' version 1"), HasSubstr("overwritten")));
+}
+
 TEST_F(ModelRepositoryTest, ABrokenFileIsNamed) {
   const std::string path = WriteTestModel(root());
   fs::resize_file(path, fs::file_size(path) - 1);

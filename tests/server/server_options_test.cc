@@ -55,7 +55,7 @@ TEST(ServerOptionsTest, EveryConfigFieldHasAFlagThatWins) {
   const auto options =
       Parse({file.flag().c_str(), "--model_repository", "/b", "--listen_address=[::]:1", "--metrics_address=h:2",
              "--evaluation_threads=3", "--max_request_bytes=4096", "--max_candidates=5", "--max_queued_candidates=6",
-             "--drain_deadline_ms=9", "--split_candidates=10", "--port_file=/p"});
+             "--drain_deadline_ms=9", "--split_candidates=10", "--model_memory=MMAP", "--port_file=/p"});
   ASSERT_TRUE(options.ok()) << options.status();
   v1::ServerConfig expected;
   expected.set_model_repository("/b");
@@ -68,6 +68,7 @@ TEST(ServerOptionsTest, EveryConfigFieldHasAFlagThatWins) {
   expected.set_drain_ms(8);
   expected.set_drain_deadline_ms(9);
   expected.set_split_candidates(10);
+  expected.set_model_memory(v1::ServerConfig::MMAP);
   EXPECT_EQ(options->config.SerializeAsString(), expected.SerializeAsString());
   EXPECT_EQ(options->port_file, "/p");
 
@@ -84,6 +85,8 @@ TEST(ServerOptionsTest, WrongFlagsAreNamed) {
   EXPECT_THAT(ErrorOf({"--max_candidates=many"}), AllOf(HasSubstr("--max_candidates"), HasSubstr("'many'")));
   EXPECT_THAT(ErrorOf({"--max_candidates=-1"}), HasSubstr("--max_candidates"));
   EXPECT_THAT(ErrorOf({"--drain_ms=4294967296"}), HasSubstr("--drain_ms"));
+  EXPECT_THAT(ErrorOf({"--model_memory=DISK"}),
+              AllOf(HasSubstr("--model_memory"), HasSubstr("'DISK'"), HasSubstr("MMAP")));
   // A flag of a library is not one of the server.
   EXPECT_THAT(ErrorOf({"--undefok=x"}), HasSubstr("--undefok"));
 }
@@ -121,7 +124,7 @@ TEST(ServerOptionsTest, HelpListsEveryFieldWithItsDefault) {
   ASSERT_TRUE(options.ok());
   const auto* type = v1::ServerConfig::descriptor();
   for (int i = 0; i < type->field_count(); ++i) EXPECT_THAT(options->help, HasSubstr("--" + type->field(i)->name()));
-  EXPECT_THAT(options->help, HasSubstr("127.0.0.1:8500"));
+  EXPECT_THAT(options->help, AllOf(HasSubstr("127.0.0.1:8500"), HasSubstr("default AUTO")));
 }
 
 }  // namespace

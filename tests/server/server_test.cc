@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <filesystem>
 #include <memory>
 #include <thread>
 #include <vector>
@@ -117,6 +118,58 @@ TEST_F(ServerTest, ManyClientsGetTheirOwnScores) {
   EXPECT_EQ(Requests("OK"), kClients * kRequests);
   EXPECT_EQ(Value("hilomoe_requests_in_flight"), 0);
   EXPECT_EQ(Value(R"(hilomoe_request_duration_seconds_count{model="ctr",version="1"})"), kClients * kRequests);
+}
+
+// Right scores or UNAVAILABLE, whenever the file goes; the server and its other models live.
+TEST_F(ServerTest, AMappedFileIsTruncatedUnderLoad) {
+  options_.config.set_model_memory(v1::ServerConfig::MMAP);
+  WriteTestModel(directory_.path(), {.model = "cvr", .version = 5});
+  StartWithTestModel();
+  v1::ScoreRequest request = MakeTestRequest(100, 1);
+  request.set_model("ctr");
+  const std::vector<float> expected = DirectScores(path_, request);
+  std::atomic<int> right{0}, unavailable{0}, wrong{0};
+  std::vector<std::thread> threads;
+  for (int c = 0; c < 4; ++c) {
+    threads.emplace_back([&] {
+      TestClient client(server_->listen_port());
+      for (int after = 0; after < 20 && wrong == 0;) {
+        v1::ScoreResponse response;
+        const grpc::Status status = client.Score(request, &response);
+        if (status.ok() && Scores(response) == expected) {
+          ++right;
+        } else if (status.error_code() == grpc::StatusCode::UNAVAILABLE) {
+          EXPECT_THAT(status.error_message(), HasSubstr("'ctr' version 1 is broken"));
+          ++unavailable;
+          ++after;
+        } else {
+          ++wrong;
+        }
+      }
+    });
+  }
+  EXPECT_TRUE(WaitUntil([&] { return right > 50 || wrong > 0; }));
+  EXPECT_EQ(unavailable, 0);
+  EXPECT_EQ(Value(R"(hilomoe_model_broken{model="ctr",version="1"})"), 0);
+  std::filesystem::resize_file(path_, 0);
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(wrong, 0);
+  EXPECT_EQ(unavailable, 4 * 20);
+  EXPECT_EQ(Value(R"(hilomoe_model_broken{model="ctr",version="1"})"), 1);
+  EXPECT_EQ(Value(R"(hilomoe_model_broken{model="cvr",version="5"})"), 0);
+  request.set_model("cvr");
+  v1::ScoreResponse response;
+  EXPECT_TRUE(client_->Score(request, &response).ok());
+}
+
+TEST_F(ServerTest, ACopiedModelDoesNotMindItsFile) {
+  StartWithTestModel();
+  const v1::ScoreRequest request = MakeTestRequest(100, 1);
+  const std::vector<float> expected = DirectScores(path_, request);
+  std::filesystem::resize_file(path_, 0);
+  v1::ScoreResponse response;
+  EXPECT_TRUE(client_->Score(request, &response).ok());
+  EXPECT_EQ(Scores(response), expected);
 }
 
 TEST_F(ServerTest, WrongRequestsAreExplained) {

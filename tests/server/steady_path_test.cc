@@ -17,7 +17,8 @@ namespace {
 TEST(SteadyPathTest, AllocatesNothing) {
   const TemporaryDirectory directory;
   WriteTestModel(directory.path());
-  const auto repository = ModelRepository::Load(directory.path(), {.serving = 1});
+  // Mapped, as more is asked of such a model.
+  const auto repository = ModelRepository::Load(directory.path(), {.serving = 1}, {.memory = v1::ServerConfig::MMAP});
   ASSERT_TRUE(repository.ok()) << repository.status();
 
   std::vector<std::string> requests;
@@ -48,6 +49,7 @@ TEST(SteadyPathTest, AllocatesNothing) {
                     .Predict(adapter.view(), (*model)->workspace(0),
                              absl::MakeSpan(response.mutable_scores()->mutable_data(), head.num_candidates))
                     .ok());
+    ASSERT_TRUE((*model)->CheckIntact().ok());
     response.set_model((*model)->name());
     response.set_version((*model)->version());
     ModelMetrics::Shard& metrics = (*model)->metrics(0);

@@ -155,28 +155,24 @@ absl::StatusOr<ConvertReport> Convert(const ConvertOptions& options) {
   for (v1::GoldenRequest& request : golden.requests) *contents.header.add_golden() = std::move(request);
   contents.header.set_golden_tolerance(IsFloat32(options.precision) ? golden.tolerance : kRoundedTolerance);
 
-  const auto parent = std::filesystem::path(options.output).parent_path();
-  if (!parent.empty()) std::filesystem::create_directories(parent, error);
-  if (error) return SystemError(error.value(), "cannot create directory", parent.string());
-  const std::string staged = absl::StrCat(options.output, ".unverified.", ::getpid());
+  // Not under its name before it is verified. What is in the directory goes with it, and with RemoveLeftovers when this
+  // process is killed.
+  RemoveLeftovers(options.output);
+  HILOMOE_ASSIGN_OR_RETURN(const AtomicDirectory staging, AtomicDirectory::Create(options.output));
+  const std::string staged = staging.staging_path() + "/model.hilomoe";
   contents.precision = options.precision;
   HILOMOE_RETURN_IF_ERROR(WriteModelFile(staged, contents));
-  absl::StatusOr<ConvertReport> report = Verify(staged, options.log, checkpoint);
-  if (report.ok() && report->quality.has_value() && !IsFloat32(options.precision)) {
-    if (auto float32 = EvaluateInFloat32(staged + ".float32", &contents, options.log, checkpoint); float32.ok()) {
-      report->quality->float32 = *float32;
-    } else {
-      report = float32.status();
-    }
+  HILOMOE_ASSIGN_OR_RETURN(ConvertReport report, Verify(staged, options.log, checkpoint));
+  if (report.quality.has_value() && !IsFloat32(options.precision)) {
+    HILOMOE_ASSIGN_OR_RETURN(report.quality->float32,
+                             EvaluateInFloat32(staged + ".float32", &contents, options.log, checkpoint));
   }
-  if (!report.ok() || ::rename(staged.c_str(), options.output.c_str()) != 0) {
-    const int rename_error = errno;
-    ::unlink(staged.c_str());
-    return report.ok() ? SystemError(rename_error, "cannot rename to", options.output) : report.status();
+  if (::rename(staged.c_str(), options.output.c_str()) != 0) {
+    return SystemError(errno, "cannot rename to", options.output);
   }
-  report->precision = options.precision;
-  report->golden_rows = golden.rows;
-  report->skipped_rows = golden.skipped;
+  report.precision = options.precision;
+  report.golden_rows = golden.rows;
+  report.skipped_rows = golden.skipped;
   return report;
 }
 

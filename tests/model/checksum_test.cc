@@ -1,0 +1,32 @@
+// Whatever the pieces, the checksum is XXH3-64 as the format says.
+#include "model/checksum.h"
+
+#include <random>
+#include <string>
+
+#include "gtest/gtest.h"
+
+#define XXH_INLINE_ALL
+#include "xxhash.h"
+
+namespace hilomoe {
+namespace {
+
+TEST(ChecksumTest, IsXxh3OfAllPieces) {
+  std::mt19937 engine(5);
+  std::string bytes(3000, '\0');
+  for (char& byte : bytes) byte = static_cast<char>(engine());
+  Checksum checksum;
+  for (const size_t size : {0, 1, 16, 17, 240, 241, 1024, 2999}) {
+    EXPECT_EQ(ChecksumOf(bytes.data(), size), XXH3_64bits(bytes.data(), size)) << size;
+    for (const size_t piece : {1, 63, 64, 256, 1000}) {
+      checksum.Reset();
+      for (size_t i = 0; i < size; i += piece) checksum.Add(&bytes[i], std::min(piece, size - i));
+      EXPECT_EQ(checksum.value(), XXH3_64bits(bytes.data(), size)) << size << " in pieces of " << piece;
+    }
+  }
+  EXPECT_EQ(XXH3_64bits("", 0), 0x2D06800538D394C2) << "the published value";
+}
+
+}  // namespace
+}  // namespace hilomoe

@@ -1,0 +1,238 @@
+#include "tools/bench/load_command.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cstdint>
+#include <cstdio>
+#include <cstring>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <random>
+#include <set>
+#include <string>
+#include <system_error>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "absl/flags/flag.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "model/file_bytes.h"
+#include "model/model_file.h"
+#include "model/status_macros.h"
+#include "runtime/available_memory.h"
+#include "runtime/cpu_count.h"
+#include "tools/bench/large_model.h"
+#include "tools/bench/machine/huge_buffer.h"
+#include "tools/bench/machine/machine_kernels.h"
+#include "tools/common/statistics.h"
+
+ABSL_FLAG(std::string, scratch, "", "directory that the model file is written to and removed from; must be given");
+ABSL_FLAG(int64_t, file_mib, 4096, "size of the model file");
+ABSL_FLAG(int32_t, rounds, 5, "each measures everything once, in random order");
+ABSL_FLAG(int32_t, loading_threads, 0, "beside one; 0: as many as the cgroup and the affinity allow");
+
+namespace hilomoe::bench {
+namespace {
+
+constexpr size_t kMostBufferBytes = size_t{256} << 20;  // of one thread's limit, more than caches hold
+
+struct LoadOptions {
+  std::string scratch;
+  size_t file_bytes = 0;
+  int rounds = 0;
+  int threads = 0;
+
+  // A small file is for trying the command out; its limits mean nothing, and need not take much memory.
+  size_t buffer_bytes() const { return std::min(kMostBufferBytes, file_bytes); }
+};
+
+// One line of the table.
+struct Timed {
+  std::string name;
+  double bytes = 0;
+  std::string limit;                            // name of another one: how fast the bytes could be had
+  std::function<absl::StatusOr<double>()> run;  // once; seconds
+  std::vector<double> seconds = {};
+};
+
+using Clock = std::chrono::steady_clock;
+
+double SecondsSince(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+std::string WithThreads(const std::string& name, int threads) {
+  return absl::StrCat(name, ", ", threads, threads == 1 ? " thread" : " threads");
+}
+
+// Wall time of `work(thread)` on all threads at once.
+double TimeThreads(int threads, const std::function<void(int)>& work) {
+  const Clock::time_point start = Clock::now();
+  std::vector<std::thread> others;
+  for (int t = 1; t < threads; ++t) others.emplace_back(work, t);
+  work(0);
+  for (std::thread& other : others) other.join();
+  return SecondsSince(start);
+}
+
+volatile uint64_t g_sink;  // sums that nobody reads are not computed
+
+// What the memory gives: bytes read; bytes copied to where something was before, as the page cache is copied at best;
+// bytes copied to memory fresh from the kernel, which has to clear it, as every load of a copy must.
+void AddLimits(int threads, size_t bytes, const std::vector<std::unique_ptr<HugeBuffer>>& buffers,
+               std::vector<Timed>* timed) {
+  int count = 0;
+  const MachineKernels* const* all = SupportedMachineKernels(&count);
+  const MachineKernels* reader = all[0];
+  for (int i = 0; i < count; ++i) {
+    if (all[i]->read != nullptr) reader = all[i];
+  }
+  const auto add = [&](const char* name, std::function<void(int)> work) {
+    timed->push_back(
+        {WithThreads(name, threads), static_cast<double>(bytes * static_cast<size_t>(threads)), "",
+         [threads, work = std::move(work)]() -> absl::StatusOr<double> { return TimeThreads(threads, work); }});
+  };
+  add("limit: read memory",
+      [reader, bytes, &buffers](int t) { g_sink = reader->read(buffers[2 * t]->words(), bytes / sizeof(uint64_t)); });
+  add("limit: copy memory",
+      [bytes, &buffers](int t) { std::memcpy(buffers[2 * t + 1]->words(), buffers[2 * t]->words(), bytes); });
+  add("limit: copy to fresh memory", [bytes, &buffers](int t) {
+    const absl::StatusOr<AnonymousMemory> fresh = AnonymousMemory::Allocate(bytes);
+    if (fresh.ok()) std::memcpy(fresh->data(), buffers[2 * t]->words(), bytes);
+  });
+}
+
+struct LoadCase {
+  FileMemory memory;
+  bool verify;
+  int threads;
+};
+
+// From nothing to a predictor whose scores are right; that they are is checked after the clock has stopped.
+absl::StatusOr<double> TimeLoad(const LargeModel& model, const LoadCase& load, const std::vector<float>& expected) {
+  const ModelFileOptions options{.memory = load.memory, .threads = load.threads};
+  const Clock::time_point start = Clock::now();
+  absl::StatusOr<ModelFile> file =
+      load.verify ? ModelFile::Open(model.path(), options) : ModelFile::OpenUnverified(model.path(), options);
+  if (!file.ok()) return file.status();
+  HILOMOE_ASSIGN_OR_RETURN(const std::unique_ptr<Predictor> predictor, Predictor::Create(*std::move(file)));
+  const double seconds = SecondsSince(start);
+  HILOMOE_ASSIGN_OR_RETURN(const std::vector<float> scores, model.Scores(*predictor));
+  if (scores != expected) return absl::DataLossError("the loaded model gives other scores");
+  return seconds;
+}
+
+// Refuses what would end in swapping or a full disk.
+absl::Status CheckRoom(const LoadOptions& options) {
+  std::error_code error;
+  const std::filesystem::space_info space = std::filesystem::space(options.scratch, error);
+  if (error) return absl::NotFoundError(absl::StrCat("--scratch: '", options.scratch, "': ", error.message()));
+  const double file = static_cast<double>(options.file_bytes);
+  if (static_cast<double>(space.available) < 1.1 * file) {
+    return absl::ResourceExhaustedError(absl::StrCat("--scratch: '", options.scratch, "' lacks room for the file"));
+  }
+  // The file in the page cache, a copy of it, and the buffers of the limits.
+  const double needed = 2.1 * file + 2.0 * options.threads * static_cast<double>(options.buffer_bytes());
+  if (AvailableMemoryBytes() < needed) {
+    return absl::ResourceExhaustedError(
+        absl::StrFormat("%.1f GiB of memory are needed; set a smaller --file_mib", needed / (1 << 30)));
+  }
+  return absl::OkStatus();
+}
+
+void Print(const std::vector<Timed>& timed) {
+  std::printf("%-44s %9s %7s %8s %9s  %s\n", "", "median", "+-", "GB/s", "of limit", "limit");
+  for (const Timed& line : timed) {
+    const double median = Quantile(line.seconds, 0.5);
+    const double spread = 50 * (Quantile(line.seconds, 0.75) - Quantile(line.seconds, 0.25)) / median;
+    std::printf("%-44s %7.3f s %5.1f %% %8.2f", line.name.c_str(), median, spread, line.bytes / median / 1e9);
+    const auto limit =
+        std::find_if(timed.begin(), timed.end(), [&](const Timed& other) { return other.name == line.limit; });
+    if (limit != timed.end()) {
+      const double least = Quantile(limit->seconds, 0.5) / limit->bytes * line.bytes;
+      std::printf(" %7.0f %%  %s", 100 * least / median, limit->name.c_str());
+    }
+    std::printf("\n");
+  }
+}
+
+absl::Status RunLoads(const LoadOptions& options, std::FILE* messages) {
+  HILOMOE_RETURN_IF_ERROR(CheckRoom(options));
+  std::fprintf(messages, "writing a model file of %zu MiB\n", options.file_bytes >> 20);
+  HILOMOE_ASSIGN_OR_RETURN(const std::unique_ptr<LargeModel> model,
+                           LargeModel::Write(options.scratch, options.file_bytes));
+  // Brings the file into the page cache, too.
+  std::vector<float> expected;
+  double bytes = 0;
+  {
+    HILOMOE_ASSIGN_OR_RETURN(ModelFile file, ModelFile::Open(model->path()));
+    bytes = static_cast<double>(file.bytes());
+    HILOMOE_ASSIGN_OR_RETURN(const std::unique_ptr<Predictor> predictor, Predictor::Create(std::move(file)));
+    HILOMOE_ASSIGN_OR_RETURN(expected, model->Scores(*predictor));
+  }
+  const std::set<int> thread_counts = {1, options.threads};
+  std::vector<std::unique_ptr<HugeBuffer>> buffers;
+  for (int i = 0; i < 2 * options.threads; ++i) buffers.push_back(std::make_unique<HugeBuffer>(options.buffer_bytes()));
+  std::vector<Timed> timed;
+  for (const int threads : thread_counts) AddLimits(threads, options.buffer_bytes(), buffers, &timed);
+  for (const FileMemory memory : {FileMemory::kCopy, FileMemory::kMap}) {
+    for (const bool verify : {true, false}) {
+      for (const int threads : thread_counts) {
+        const bool copy = memory == FileMemory::kCopy;
+        const std::string name =
+            absl::StrCat(copy ? "COPY" : "MMAP", verify ? ", checksums verified" : ", without checksums");
+        // Without checksums, mapped bytes are not read.
+        const char* const limit = copy ? "limit: copy memory" : verify ? "limit: read memory" : "";
+        timed.push_back({WithThreads(name, threads), bytes, WithThreads(limit, threads),
+                         [&, load = LoadCase{memory, verify, threads}] { return TimeLoad(*model, load, expected); }});
+      }
+    }
+  }
+  std::mt19937 engine(3);
+  std::vector<Timed*> order;
+  for (Timed& line : timed) order.push_back(&line);
+  for (int round = 0; round < options.rounds; ++round) {
+    std::shuffle(order.begin(), order.end(), engine);
+    for (Timed* line : order) {
+      HILOMOE_ASSIGN_OR_RETURN(const double seconds, line->run());
+      line->seconds.push_back(seconds);
+    }
+  }
+  std::printf("%.0f bytes in a warm page cache, 16 tables of %u ids with vocabularies; %d rounds\n\n", bytes,
+              model->ids(), options.rounds);
+  Print(timed);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<Job> Prepare(const std::vector<std::string>& arguments) {
+  if (!arguments.empty()) return absl::InvalidArgumentError(absl::StrCat("unexpected '", arguments[0], "'"));
+  const int64_t mib = absl::GetFlag(FLAGS_file_mib);
+  LoadOptions options;
+  options.scratch = absl::GetFlag(FLAGS_scratch);
+  options.file_bytes = static_cast<size_t>(mib) << 20;
+  options.rounds = absl::GetFlag(FLAGS_rounds);
+  options.threads = absl::GetFlag(FLAGS_loading_threads);
+  if (options.scratch.empty()) return absl::InvalidArgumentError("--scratch: must be given");
+  if (mib < 1 || mib > (1 << 20)) return absl::InvalidArgumentError("--file_mib: must be from 1 to 1048576");
+  if (options.rounds < 1 || options.rounds > 1000) {
+    return absl::InvalidArgumentError("--rounds: must be from 1 to 1000");
+  }
+  if (options.threads < 0 || options.threads > 64) {
+    return absl::InvalidArgumentError("--loading_threads: must be from 0 to 64");
+  }
+  if (options.threads == 0) options.threads = std::min(64, UsableCpuCount());
+  return Job([options](std::FILE* messages) { return RunLoads(options, messages); });
+}
+
+}  // namespace
+
+Command LoadCommand() {
+  return {.name = "load",
+          .usage = "--scratch=DIR [flags]",
+          .summary = "Measures how fast a model file of some GiB in a warm page cache is ready, copied and mapped.",
+          .flag_files = {__FILE__},
+          .prepare = Prepare};
+}
+
+}  // namespace hilomoe::bench

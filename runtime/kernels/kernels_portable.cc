@@ -7,19 +7,16 @@
 
 #include "runtime/kernels/kernel_tables.h"
 #include "runtime/kernels/kernels.h"
+#include "runtime/kernels/portable_product.h"
+#include "runtime/kernels/vector_common.h"
 
 namespace hilomoe::kernels {
 namespace {
-
-// Smallest float not below ln 2^-126: from here down the exponential is no normal number.
-constexpr float kSmallestExponent = -0x1.5d589ep6f;
 
 // Independent partial sums of a reduction: four registers of four lanes hide the latency of an addition.
 constexpr int kPartialSums = 16;
 // Columns of an output row accumulated at once: 8 of 16 registers of four lanes.
 constexpr int kTileColumns = 32;
-
-size_t Offset(int row, int leading) { return static_cast<size_t>(row) * static_cast<size_t>(leading); }
 
 // z[i] = tau * (query_scale * r[i] + sum_c scores[c] * G[i, c]) + c[i] of one layer, over the scores known so far.
 void Logits(const Routing& routing, int layer, float query_scale, const float* r, const float* scores, float* z) {
@@ -208,73 +205,6 @@ void Add(int width, const float* x, float* out) {
   for (int d = 0; d < width; ++d) out[d] += x[d];
 }
 
-float FloatOf(uint32_t bits) {
-  float x;
-  std::memcpy(&x, &bits, sizeof(x));
-  return x;
-}
-
-float Stored(const ProductStore& store, int row, int n, float value) {
-  if (store.add != nullptr) value += store.add[Offset(row, store.ldadd) + static_cast<size_t>(n)];
-  if (store.bias != nullptr) value += store.bias[n];
-  return store.activation == Activation::kRelu && value < 0 ? 0 : value;
-}
-
-// add_cell(sums, x, w): a cell of x times the cells of a panel. finish(sum, row, n): what it is as a number.
-template <typename Sum, typename AddCell, typename Finish>
-void Product(const PackedWeight& weight, int rows, const PackedRows& x, const ProductStore& store, float* y, int ldy,
-             AddCell add_cell, Finish finish) {
-  for (int row = 0; row < rows; ++row) {
-    const uint32_t* cells = static_cast<const uint32_t*>(x.data) + Offset(row, x.ld);
-    const uint32_t* w = weight.data;
-    for (int first = 0; first < weight.outputs; first += kPanelOutputs) {
-      Sum sums[kPanelOutputs] = {};
-      for (int c = 0; c < weight.cells; ++c, w += kPanelOutputs) add_cell(sums, cells[c], w);
-      for (int n = first; n < weight.outputs && n < first + kPanelOutputs; ++n) {
-        y[Offset(row, ldy) + static_cast<size_t>(n)] = Stored(store, row, n, finish(sums[n - first], row, n));
-      }
-    }
-  }
-}
-
-void ProductFloat32(const PackedWeight& weight, int rows, const PackedRows& x, const ProductStore& store, float* y,
-                    int ldy) {
-  Product<float>(
-      weight, rows, x, store, y, ldy,
-      [](float* sums, uint32_t cell, const uint32_t* w) {
-        for (int o = 0; o < kPanelOutputs; ++o) sums[o] += FloatOf(cell) * FloatOf(w[o]);
-      },
-      [](float sum, int, int) { return sum; });
-}
-
-void ProductBfloat16(const PackedWeight& weight, int rows, const PackedRows& x, const ProductStore& store, float* y,
-                     int ldy) {
-  Product<float>(
-      weight, rows, x, store, y, ldy,
-      [](float* sums, uint32_t cell, const uint32_t* w) {
-        for (int o = 0; o < kPanelOutputs; ++o) {
-          sums[o] += FloatOf(cell << 16) * FloatOf(w[o] << 16);
-          sums[o] += FloatOf(cell & 0xffff0000) * FloatOf(w[o] & 0xffff0000);
-        }
-      },
-      [](float sum, int, int) { return sum; });
-}
-
-void ProductInt8(const PackedWeight& weight, int rows, const PackedRows& x, const ProductStore& store, float* y,
-                 int ldy) {
-  Product<int32_t>(
-      weight, rows, x, store, y, ldy,
-      [](int32_t* sums, uint32_t cell, const uint32_t* w) {
-        for (int shift = 0; shift < 32; shift += 8) {
-          const int32_t value = static_cast<int32_t>(cell >> shift & 0xff);
-          for (int o = 0; o < kPanelOutputs; ++o) sums[o] += value * static_cast<int8_t>(w[o] >> shift & 0xff);
-        }
-      },
-      [&](int32_t sum, int row, int n) {
-        return static_cast<float>(sum - weight.offset[n]) * weight.scale[n] * x.scale[row];
-      });
-}
-
 uint32_t ToBfloat16(float value) {
   uint32_t bits;
   std::memcpy(&bits, &value, sizeof(bits));
@@ -339,7 +269,7 @@ const Kernels kPortableKernels = {
     .dice = Dice,
     .attend = Attend,
     .add = Add,
-    .product = {ProductFloat32, ProductBfloat16, ProductInt8},
+    .product = {PortableProduct<PortableFloat32>, PortableProduct<PortableBfloat16>, PortableProduct<PortableInt8>},
     .round_to_bfloat16 = RoundToBfloat16,
     .pair_to_bfloat16 = PairToBfloat16,
     .quantise = Quantise,

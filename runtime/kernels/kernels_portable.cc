@@ -1,5 +1,6 @@
-// Plain loops, one row after the other: what every machine can run, and how the vectorised sets are to be read.
-// Inner loops run over contiguous columns, so that a compiler may vectorise them with what its target always has.
+// Plain loops, one row after the other (products apart: portable_product.h): what every machine can run, and how the
+// vectorised sets are to be read. Inner loops run over contiguous columns, so that a compiler may vectorise them with
+// what its target always has.
 #include <cmath>
 #include <cstddef>
 #include <cstdint>

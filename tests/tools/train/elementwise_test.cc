@@ -166,6 +166,16 @@ TEST(ElementwiseTest, BackwardEqualsDouble) {
                   normalised.data());
   AddBackwardSums(kRows, kColumns, z2.data(), dz2.data(), kLd, centre2.data(), scale2.data(), sum2.data(),
                   normalised2.data());
+  // Both passes in one.
+  std::vector<float> fused(dz.size(), 7);
+  std::vector<double> fused_sum(kColumns), fused_normalised(kColumns);
+  ReluBackwardSums(kRows, kColumns, out.data(), dout.data(), 1.25F, z.data(), fused.data(), kLd, centre.data(),
+                   scale.data(), fused_sum.data(), fused_normalised.data());
+  EXPECT_EQ(fused, dz);
+  for (size_t c = 0; c < kColumns; ++c) {
+    EXPECT_NEAR(fused_sum[c], sum2[c], kRows * kBound);
+    EXPECT_NEAR(fused_normalised[c], normalised2[c], kRows * kBound);
+  }
   NormaliseBackward(kRows, kColumns, z.data(), kLd, scale.data(), centre.data(), a.data(), b.data(), dz.data());
   NormaliseBackward(kRows, kColumns, z2.data(), kLd, scale2.data(), centre2.data(), a2.data(), b2.data(), dz2.data());
   for (size_t i = 0; i < dz.size(); ++i) EXPECT_NEAR(dz[i], dz2[i], kBound) << i;

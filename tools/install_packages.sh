@@ -7,6 +7,7 @@ set -euo pipefail
 build=(
   build-essential cmake ninja-build pkg-config
   libgrpc++-dev protobuf-compiler protobuf-compiler-grpc libprotobuf-dev  # serving, schemas
+  libssl-dev                            # certificates
   libdnnl-dev ocl-icd-opencl-dev        # dense products; its CMake config asks for OpenCL
   libeigen3-dev                         # matrices in the trainer
   libabsl-dev                           # Status, flags, strings
@@ -19,7 +20,7 @@ build=(
   libbenchmark-dev                      # hilomoe-bench: repetitions, interleaving, timing of threads
 )
 run=(ca-certificates curl)
-test=(clang-format gzip zstd git)
+test=(clang-format gzip openssl zstd git)
 peers=(                                 # tools/pytorch, tools/bench/peers (which also needs node and npm)
   python3-torch python3-numpy libopenblas0-pthread
   python3-protobuf protobuf-compiler    # reads the configs

@@ -113,20 +113,20 @@ void Server::State::ShowModels() {
 
 // Which service is on which port. Health is on all of them, reflection on all but the probe port.
 absl::Status Server::State::BuildPorts(const v1::ServerConfig& config, uint32_t evaluation_threads) {
-  scoring = std::make_unique<ScoringService>(config.max_candidates());
+  scoring = std::make_unique<ScoringService>();
   public_port->builder().RegisterService(scoring->grpc_service());
   loop = std::make_unique<CallLoop>(public_port->builder().AddCompletionQueue(), evaluation_threads,
                                     config.max_queued_candidates());
-  scoring->Connect({loop.get(), repository.get(), metrics.get()});
 
   for (GrpcPort* port : {public_port.get(), admin_port.get(), probe_port.get()}) {
     if (port == nullptr) continue;
     HILOMOE_RETURN_IF_ERROR(port->Build());
     health.Attach(port->server().GetHealthCheckService());
   }
+  scoring->Connect({config.max_candidates(), config.max_queue_ms()}, {loop.get(), repository.get(), metrics.get()});
+  metrics->WatchAdmission(&loop->admission());
   loop->Start(scoring->methods());
   serving = true;
-  metrics->WatchAdmission(&loop->admission());
   return absl::OkStatus();
 }
 

@@ -1,4 +1,4 @@
-// A server with the test model in the test's process.
+// A server and its clients in one process, over loopback.
 #ifndef HILOMOE_TESTS_SERVER_SERVER_FIXTURE_H_
 #define HILOMOE_TESTS_SERVER_SERVER_FIXTURE_H_
 
@@ -6,6 +6,7 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "server/server.h"
 #include "test_client.h"
@@ -13,34 +14,54 @@
 
 namespace hilomoe {
 
-class ServerFixture : public ::testing::Test {
+class ServerTest : public ::testing::Test {
  protected:
-  ServerFixture() {
-    config().set_model_repository(Path("models"));
-    config().set_listen_address("127.0.0.1:0");
-    config().set_metrics_address("127.0.0.1:0");
-    config().set_evaluation_threads(2);
-    WriteTestModel(Path("models"));
+  ServerTest() {
+    options_.config.set_model_repository(directory_.path());
+    options_.config.set_listen_address("127.0.0.1:0");
+    options_.config.set_metrics_address("127.0.0.1:0");
+    options_.config.set_evaluation_threads(2);
   }
 
-  v1::ServerConfig& config() { return options_.config; }
-  std::string Path(const std::string& name) const { return directory_.path() + "/" + name; }
   void Start() {
     auto server = Server::BuildAndStart(options_);
     ASSERT_TRUE(server.ok()) << server.status();
     server_ = *std::move(server);
+    client_ = std::make_unique<TestClient>(server_->listen_port());
   }
+  void StartWithTestModel() {
+    path_ = WriteTestModel(directory_.path());
+    Start();
+  }
+  // One evaluation at a time, and a model that takes its time.
+  void StartWithSlowModel() {
+    path_ = WriteTestModel(directory_.path(), {.config = SlowModelConfig()});
+    options_.config.set_evaluation_threads(1);
+    options_.config.set_max_candidates(1'000'000);
+    Start();
+  }
+
   double Value(const std::string& series) const { return SeriesValue(Scrape(server_->metrics_port()), series); }
-  // OK, or what the answer was.
-  static grpc::StatusCode ScoreCode(TestClient* client) {
-    v1::ScoreResponse response;
-    return client->Score(MakeTestRequest(3, 1), &response).error_code();
+  double Requests(const std::string& code) const {
+    return Value(R"(hilomoe_requests_total{model="ctr",version="1",method="Score",code=")" + code + "\"}");
+  }
+  bool WaitForEvaluation() const {
+    return WaitUntil([this] { return Value("hilomoe_evaluations_running") == 1; });
   }
 
   TemporaryDirectory directory_;
   ServerOptions options_;
+  std::string path_;
   std::unique_ptr<Server> server_;
+  std::unique_ptr<TestClient> client_;
 };
+
+// So many take the slow model a noticeable time.
+inline constexpr uint32_t kSlowCandidates = 40'000;
+
+inline std::vector<float> Scores(const v1::ScoreResponse& response) {
+  return {response.scores().begin(), response.scores().end()};
+}
 
 }  // namespace hilomoe
 

@@ -15,7 +15,7 @@
 #include <vector>
 
 #include "grpc/compression.h"
-#include "server_fixture.h"
+#include "port_fixture.h"
 
 namespace hilomoe {
 namespace {
@@ -24,7 +24,7 @@ using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
-class ServerPortsTest : public ServerFixture {
+class ServerPortsTest : public PortFixture {
  protected:
   void StartAllPorts() {
     config().set_admin_address("127.0.0.1:0");

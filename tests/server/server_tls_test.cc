@@ -9,7 +9,7 @@
 #include <thread>
 #include <vector>
 
-#include "server_fixture.h"
+#include "port_fixture.h"
 #include "test_certificates.h"
 
 namespace hilomoe {
@@ -17,7 +17,7 @@ namespace {
 
 using ::testing::HasSubstr;
 
-class ServerTlsTest : public ServerFixture {
+class ServerTlsTest : public PortFixture {
  protected:
   ServerTlsTest() : authority_(directory_.path(), "ca"), other_authority_(directory_.path(), "other_ca") {
     authority_.Issue(Path("server"));

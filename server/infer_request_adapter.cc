@@ -1,8 +1,8 @@
 #include "server/infer_request_adapter.h"
 
 #include <algorithm>
-#include <cstring>
 #include <limits>
+#include <utility>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
@@ -462,8 +462,11 @@ size_t InferRequestAdapter::kept_bytes() const {
 }
 
 void InferRequestAdapter::Recycle() {
-  if (kept_bytes() > kMaxKeptBytes) *this = InferRequestAdapter();
   view_ = {};
+  if (kept_bytes() <= kMaxKeptBytes) return;
+  // Assigned to, a string would keep its memory.
+  InferRequestAdapter empty;
+  std::swap(*this, empty);
 }
 
 }  // namespace hilomoe

@@ -404,9 +404,7 @@ void InferRequestAdapter::MakeView(const ModelSpec& spec, size_t candidates) {
   view_ = {candidates, context_, candidates_};
 }
 
-absl::Status InferRequestAdapter::Parse(google::protobuf::io::ZeroCopyInputStream* bytes,
-                                        const RequestEncoder& encoder) {
-  const ModelSpec& spec = encoder.spec();
+absl::Status InferRequestAdapter::Parse(google::protobuf::io::ZeroCopyInputStream* bytes, const ModelSpec& spec) {
   view_ = {};
   values_.Clear();
   places_.clear();
@@ -416,14 +414,14 @@ absl::Status InferRequestAdapter::Parse(google::protobuf::io::ZeroCopyInputStrea
   answer_raw_ = !raw_.empty();
   for (Input& input : inputs_) {
     if (input.is_lengths) continue;
-    input.feature = encoder.FindFeature(input.tensor.name);
+    input.feature = spec.FindFeature(input.tensor.name);
     if (input.feature >= 0) {
       HILOMOE_RETURN_IF_ERROR(CountRows(spec, &input));
       continue;
     }
     ++unknown_;
     if (!HasLengthsSuffix(input.tensor.name)) continue;
-    if (encoder.FindFeature(input.tensor.name.substr(0, input.tensor.name.size() - kSuffix.size())) >= 0) {
+    if (spec.FindFeature(input.tensor.name.substr(0, input.tensor.name.size() - kSuffix.size())) >= 0) {
       return BadTensor(input.tensor, "lengths without a tensor that has the values");
     }
   }

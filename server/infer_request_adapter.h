@@ -13,7 +13,7 @@
 #include "absl/types/span.h"
 #include "google/protobuf/io/zero_copy_stream.h"
 #include "inference/grpc_inference_service.pb.h"
-#include "runtime/request_encoder.h"
+#include "model/model_spec.h"
 #include "runtime/request_view.h"
 #include "server/infer_tensor.h"
 
@@ -50,13 +50,13 @@ class InferRequestAdapter {
   // as inputs. Contents are passed over.
   absl::Status ReadHead(google::protobuf::io::ZeroCopyInputStream* bytes, InferRequestHead* head);
 
-  // For the model of `encoder`. Errors as ReadHead, and INVALID_ARGUMENT that names the tensor for shapes that do not
+  // Errors as ReadHead, and INVALID_ARGUMENT that names the tensor for shapes that do not
   // fit the contents or each other, wrong datatypes, raw beside typed contents, and lengths without values. Differs
   // from a protobuf parser in refusing `contents` that stand twice in a tensor. N are the rows of the CANDIDATE
   // features' tensors, which must agree; without any the greatest number of rows in the request. A CONTEXT feature of N
   // > 1 rows is flat, as among ScoreRequest's candidates. A tensor `x.lengths` beside a tensor `x` always belongs to
   // it.
-  absl::Status Parse(google::protobuf::io::ZeroCopyInputStream* bytes, const RequestEncoder& encoder);
+  absl::Status Parse(google::protobuf::io::ZeroCopyInputStream* bytes, const ModelSpec& spec);
 
   // Valid until the next ReadHead, Parse or Recycle.
   const RequestView& view() const { return view_; }

@@ -57,7 +57,7 @@ class InferRequestAdapterTest : public ::testing::Test {
   // In pieces of `piece` bytes, so that values lie across their borders; 0: in one.
   absl::Status Parse(const std::string& bytes, int piece = 7) {
     google::protobuf::io::ArrayInputStream stream(bytes.data(), static_cast<int>(bytes.size()), piece > 0 ? piece : -1);
-    return adapter_.Parse(&stream, predictor_->encoder());
+    return adapter_.Parse(&stream, predictor_->file().spec());
   }
   absl::Status Parse(const ModelInferRequest& request) { return Parse(request.SerializeAsString()); }
   absl::Status ReadHead(const std::string& bytes, InferRequestHead* head) {

@@ -292,7 +292,7 @@ uint64_t InferRequestAdapter::GreatestRows() const {
   return rows;
 }
 
-absl::Status InferRequestAdapter::ReadHead(google::protobuf::io::ZeroCopyInputStream* bytes, InferRequestHead* head) {
+absl::Status InferRequestAdapter::ReadHead(google::protobuf::io::ZeroCopyInputStream* bytes, RequestHead* head) {
   const absl::Status status = Walk(bytes);
   VersionOrLabel version;
   if (status.ok()) {
@@ -434,21 +434,25 @@ absl::Status InferRequestAdapter::Parse(google::protobuf::io::ZeroCopyInputStrea
   return absl::OkStatus();
 }
 
-const inference::ModelInferResponse& InferRequestAdapter::Respond(std::string_view model, uint64_t version,
-                                                                  absl::Span<const float> scores) {
+absl::Span<float> InferRequestAdapter::StartResponse() {
+  scores_.resize(view_.num_candidates);
+  return absl::MakeSpan(scores_);
+}
+
+const inference::ModelInferResponse& InferRequestAdapter::FinishResponse(const ServedModel& model, const ScoreTimes&) {
   response_.Clear();
-  response_.mutable_model_name()->assign(model);
-  absl::StrAppend(response_.mutable_model_version(), version);
+  response_.set_model_name(model.name());
+  absl::StrAppend(response_.mutable_model_version(), model.version());
   response_.set_id(kept_id_);
   inference::ModelInferResponse::InferOutputTensor* output = response_.add_outputs();
   output->set_name(kScoresOutput);
   output->set_datatype("FP32");
-  output->add_shape(static_cast<int64_t>(scores.size()));
+  output->add_shape(static_cast<int64_t>(scores_.size()));
   if (answer_raw_) {
-    response_.add_raw_output_contents()->assign(reinterpret_cast<const char*>(scores.data()),
-                                                scores.size() * sizeof(float));
+    response_.add_raw_output_contents()->assign(reinterpret_cast<const char*>(scores_.data()),
+                                                scores_.size() * sizeof(float));
   } else {
-    output->mutable_contents()->mutable_fp32_contents()->Add(scores.begin(), scores.end());
+    output->mutable_contents()->mutable_fp32_contents()->Add(scores_.begin(), scores_.end());
   }
   return response_;
 }

@@ -59,12 +59,12 @@ const char* StateName(ModelState state) {
   }
 }
 
-absl::Status CheckRepository(const std::string& name) {
+}  // namespace
+
+absl::Status CheckRepositoryName(const std::string& name) {
   if (name.empty()) return absl::OkStatus();
   return absl::InvalidArgumentError("repository_name: there is one repository; leave the name empty");
 }
-
-}  // namespace
 
 absl::Status InferenceMetadata::ServerLive(const inference::ServerLiveRequest&,
                                            inference::ServerLiveResponse* response) const {
@@ -111,7 +111,7 @@ absl::Status InferenceMetadata::ModelMetadata(const inference::ModelMetadataRequ
 
 absl::Status InferenceMetadata::RepositoryIndex(const inference::RepositoryIndexRequest& request,
                                                 inference::RepositoryIndexResponse* response) const {
-  HILOMOE_RETURN_IF_ERROR(CheckRepository(request.repository_name()));
+  HILOMOE_RETURN_IF_ERROR(CheckRepositoryName(request.repository_name()));
   for (const ModelStatus& status : repository_->Index()) {
     if (request.ready() && status.state != ModelState::kAvailable) continue;
     auto* model = response->add_models();
@@ -121,21 +121,6 @@ absl::Status InferenceMetadata::RepositoryIndex(const inference::RepositoryIndex
     model->set_reason(status.reason);
   }
   return absl::OkStatus();
-}
-
-absl::Status InferenceMetadata::RepositoryModelLoad(const inference::RepositoryModelLoadRequest& request,
-                                                    inference::RepositoryModelLoadResponse*) const {
-  HILOMOE_RETURN_IF_ERROR(CheckRepository(request.repository_name()));
-  if (!request.parameters().empty()) {
-    return absl::InvalidArgumentError("parameters: a model is loaded as it lies in the repository; none is known");
-  }
-  return repository_->Load(request.model_name());
-}
-
-absl::Status InferenceMetadata::RepositoryModelUnload(const inference::RepositoryModelUnloadRequest& request,
-                                                      inference::RepositoryModelUnloadResponse*) const {
-  HILOMOE_RETURN_IF_ERROR(CheckRepository(request.repository_name()));
-  return repository_->Unload(request.model_name());
 }
 
 }  // namespace hilomoe

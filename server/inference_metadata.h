@@ -2,6 +2,8 @@
 #ifndef HILOMOE_SERVER_INFERENCE_METADATA_H_
 #define HILOMOE_SERVER_INFERENCE_METADATA_H_
 
+#include <string>
+
 #include "absl/status/status.h"
 #include "inference/grpc_inference_service.pb.h"
 #include "server/model_repository.h"
@@ -9,10 +11,13 @@
 
 namespace hilomoe {
 
+// INVALID_ARGUMENT for any name: there is one repository.
+absl::Status CheckRepositoryName(const std::string& name);
+
 // One method for each rpc; `response` is empty before. What it is made from must outlive it. Any thread.
 class InferenceMetadata {
  public:
-  InferenceMetadata(ModelRepository* repository, const ServerMetrics* metrics)
+  InferenceMetadata(const ModelRepository* repository, const ServerMetrics* metrics)
       : repository_(repository), metrics_(metrics) {}
 
   absl::Status ServerLive(const inference::ServerLiveRequest& request, inference::ServerLiveResponse* response) const;
@@ -27,14 +32,8 @@ class InferenceMetadata {
   absl::Status RepositoryIndex(const inference::RepositoryIndexRequest& request,
                                inference::RepositoryIndexResponse* response) const;
 
-  // Block until the model is loaded or gone; errors as ModelRepository's methods of these names.
-  absl::Status RepositoryModelLoad(const inference::RepositoryModelLoadRequest& request,
-                                   inference::RepositoryModelLoadResponse* response) const;
-  absl::Status RepositoryModelUnload(const inference::RepositoryModelUnloadRequest& request,
-                                     inference::RepositoryModelUnloadResponse* response) const;
-
  private:
-  ModelRepository* const repository_;
+  const ModelRepository* const repository_;
   const ServerMetrics* const metrics_;
 };
 

@@ -60,7 +60,7 @@ class InferRequestAdapterTest : public ::testing::Test {
     return adapter_.Parse(&stream, predictor_->file().spec());
   }
   absl::Status Parse(const ModelInferRequest& request) { return Parse(request.SerializeAsString()); }
-  absl::Status ReadHead(const std::string& bytes, InferRequestHead* head) {
+  absl::Status ReadHead(const std::string& bytes, RequestHead* head) {
     google::protobuf::io::ArrayInputStream stream(bytes.data(), static_cast<int>(bytes.size()), 7);
     return adapter_.ReadHead(&stream, head);
   }
@@ -425,7 +425,7 @@ TEST_F(InferRequestAdapterTest, WhatIsTolerated) {
   (*request.mutable_outputs(0)->mutable_parameters())["binary_data"].set_bool_param(true);
   for (auto& input : *request.mutable_inputs()) input.mutable_contents();  // typed ones, but empty
   request.GetReflection()->MutableUnknownFields(&request)->AddVarint(1000, 1);
-  InferRequestHead head;
+  RequestHead head;
   EXPECT_TRUE(ReadHead(request.SerializeAsString(), &head).ok()) << ReadHead(request.SerializeAsString(), &head);
   EXPECT_TRUE(Parse(request).ok()) << Parse(request);
 }
@@ -433,7 +433,7 @@ TEST_F(InferRequestAdapterTest, WhatIsTolerated) {
 TEST_F(InferRequestAdapterTest, HeadIsReadWithoutContents) {
   ModelInferRequest request = MakeInferRequest(NativeRequest(20, 2, false), Config(), true);
   request.set_model_name("ctr");
-  InferRequestHead head;
+  RequestHead head;
   const auto read = [&] { return ReadHead(request.SerializeAsString(), &head); };
   ASSERT_TRUE(read().ok());
   EXPECT_EQ(head.model, "ctr");
@@ -468,7 +468,7 @@ TEST_F(InferRequestAdapterTest, WhatIsNoRequestIsRefused) {
         std::string(1, '\0'), not_utf8, std::string("\x1A\x01\xFF"), std::string("\x2A\x03") + not_utf8,
         std::string("\x32\x03") + not_utf8, std::string("\x2A\x04\x2A\x00\x2A\x00", 6) /* contents twice */,
         std::string("\x2A\x03\x1A\x01\xFF") /* a dimension cut short */}) {
-    InferRequestHead head;
+    RequestHead head;
     EXPECT_EQ(ReadHead(bytes, &head).code(), absl::StatusCode::kInvalidArgument);
     EXPECT_EQ(Parse(bytes).code(), absl::StatusCode::kInvalidArgument);
   }
@@ -482,7 +482,7 @@ TEST_F(InferRequestAdapterTest, WhatIsNoRequestIsRefused) {
 TEST_F(InferRequestAdapterTest, TensorsAreBounded) {
   std::string bytes;
   for (size_t i = 0; i < kMaxTensors; ++i) bytes += std::string("\x2A\0", 2);
-  InferRequestHead head;
+  RequestHead head;
   EXPECT_TRUE(ReadHead(bytes, &head).ok());
   bytes += std::string("\x2A\0", 2);
   EXPECT_THAT(ReadHead(bytes, &head).message(), HasSubstr("8192 inputs"));
@@ -503,7 +503,7 @@ TEST_F(InferRequestAdapterTest, DamagedRequestsAreRefusedOrScored) {
         MakeInferRequest(NativeRequest(1 + round % 4, round, round % 5 == 0), Config(), round % 2 == 0);
     std::string bytes = good.SerializeAsString();
     for (int i = 0; i < 1 + round % 3; ++i) bytes[random() % bytes.size()] = static_cast<char>(random());
-    InferRequestHead head;
+    RequestHead head;
     const absl::Status read = ReadHead(bytes, &head);
     if (!Parse(bytes, round % 3 == 0 ? 0 : 11).ok()) {
       ++refused;
@@ -531,7 +531,7 @@ TEST_F(InferRequestAdapterTest, LargeRequestsDoNotKeepTheirMemory) {
   EXPECT_GT(adapter_.kept_bytes(), InferRequestAdapter::kMaxKeptBytes);
   adapter_.Recycle();
   EXPECT_LT(adapter_.kept_bytes(), 4096);
-  InferRequestHead head;
+  RequestHead head;
   ASSERT_TRUE(ReadHead(large.SerializeAsString(), &head).ok());
   EXPECT_EQ(head.num_candidates, 1'000'000);
   EXPECT_LT(adapter_.kept_bytes(), 4096);

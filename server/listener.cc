@@ -176,28 +176,28 @@ void Listener::Run() {
 }
 
 bool Listener::AcceptFrom(int listening_fd) {
-  static thread_local std::chrono::steady_clock::time_point silent_until;
-  const auto log = [this](std::string_view message) {
-    const auto now = std::chrono::steady_clock::now();
-    if (now < silent_until) return;
-    silent_until = now + kLogEvery;
-    LogWarning(message, {{"setting", setting_}, {"address", address_}});
-  };
   const int fd = accept4(listening_fd, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
   if (fd < 0) {
     // Others than these concern the one connection, which is gone.
     const bool is_ours = errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM;
-    if (is_ours) log(absl::StrCat("connections have to wait: ", strerror(errno)));
+    if (is_ours) Warn(absl::StrCat("connections have to wait: ", strerror(errno)));
     return !is_ours;
   }
   // The system gives the lowest free number, so this says how many are in use.
   if (fd >= first_spare_fd_) {
     close(fd);
-    log("connections are refused: the limit of file descriptors is near");
+    Warn("connections are refused: the limit of file descriptors is near");
     return true;
   }
   take_(listening_fd, fd);
   return true;
+}
+
+void Listener::Warn(std::string_view message) {
+  const auto now = std::chrono::steady_clock::now();
+  if (now < silent_until_) return;
+  silent_until_ = now + kLogEvery;
+  LogWarning(message, {{"setting", setting_}, {"address", address_}});
 }
 
 }  // namespace hilomoe

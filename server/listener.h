@@ -6,6 +6,7 @@
 #ifndef HILOMOE_SERVER_LISTENER_H_
 #define HILOMOE_SERVER_LISTENER_H_
 
+#include <chrono>
 #include <functional>
 #include <memory>
 #include <string>
@@ -45,6 +46,8 @@ class Listener {
   void Run();
   // False when connections should be left waiting for a moment.
   bool AcceptFrom(int listening_fd);
+  // At most once a minute.
+  void Warn(std::string_view message);
 
   const std::string setting_, address_;
   std::vector<int> fds_;
@@ -53,6 +56,7 @@ class Listener {
   int stop_fd_ = -1;
   int first_spare_fd_ = 0;
   Take take_;
+  std::chrono::steady_clock::time_point silent_until_;
   std::thread thread_;
 };
 

@@ -1,5 +1,7 @@
 #include "server/server.h"
 
+#include <mutex>
+#include <set>
 #include <string>
 #include <thread>
 #include <utility>
@@ -9,9 +11,11 @@
 #include "model/status_macros.h"
 #include "runtime/cpu_count.h"
 #include "runtime/tile_team.h"
+#include "server/admin_service.h"
 #include "server/call_loop.h"
 #include "server/grpc_port.h"
 #include "server/health_board.h"
+#include "server/inference_service.h"
 #include "server/metrics_port.h"
 #include "server/scoring_service.h"
 #include "server/tls_certificates.h"
@@ -41,11 +45,15 @@ struct Server::State {
   std::shared_ptr<ServerMetrics> metrics;
   std::unique_ptr<TileTeam> team;  // outlives the models
   HealthBoard health;
+  std::mutex shown_mutex;
+  std::set<std::string> shown;  // guarded by shown_mutex: the models that health has told of
   std::vector<std::shared_ptr<TlsCertificates>> certificates;  // outlive the ports
   std::shared_ptr<TlsMetrics> tls_metrics;
   std::unique_ptr<ModelRepository> repository;
   std::unique_ptr<CallLoop> loop;
   std::unique_ptr<ScoringService> scoring;
+  std::unique_ptr<InferenceService> inference;
+  std::unique_ptr<AdminService> admin;
   std::unique_ptr<GrpcPort> public_port;
   std::unique_ptr<GrpcPort> admin_port;  // null when it is off
   std::unique_ptr<GrpcPort> probe_port;  // the same
@@ -94,38 +102,57 @@ absl::Status Server::State::LoadModels(const v1::ServerConfig& config, uint32_t 
   // Without a split nobody needs help.
   const int team_threads = config.split_candidates() > 0 ? static_cast<int>(evaluation_threads) : 1;
   HILOMOE_ASSIGN_OR_RETURN(team, TileTeam::Create(team_threads));
-  const EvaluatingThreads threads{static_cast<int>(evaluation_threads) + 1, team.get(), config.split_candidates()};
-  // Nothing else runs yet: all threads may load.
-  const ModelLoadOptions load{config.model_memory(), static_cast<int>(evaluation_threads)};
-  HILOMOE_ASSIGN_OR_RETURN(repository, ModelRepository::Load(config.model_repository(), threads, load));
+  ModelRepositoryOptions options = ModelRepositoryOptions::From(config);
+  options.threads = {static_cast<int>(evaluation_threads) + 1, team.get(), config.split_candidates()};
+  options.start_threads = static_cast<int>(evaluation_threads);  // nothing else runs yet
+  HILOMOE_ASSIGN_OR_RETURN(repository, ModelRepository::Start(std::move(options)));
+  repository->Listen([this] { ShowModels(); });
   ShowModels();
   return absl::OkStatus();
 }
 
 void Server::State::ShowModels() {
+  const std::lock_guard lock(shown_mutex);
   const std::shared_ptr<const ModelTable> table = repository->table();
+  std::set<std::string> served;
   for (const auto& model : table->models()) {
     metrics->Add(model->shared_metrics());
-    health.Set(absl::StrCat("models/", model->name()), true);
+    served.insert(absl::StrCat("models/", model->name()));
   }
-  for (const char* service : {kScoringServiceName}) health.Set(service, !table->models().empty());
+  for (const std::string& name : served) health.Set(name, true);
+  for (const std::string& name : shown) {
+    if (served.count(name) == 0) health.Set(name, false);
+  }
+  shown.insert(served.begin(), served.end());
+  for (const char* service : {kScoringServiceName, kInferenceServiceName}) health.Set(service, !served.empty());
 }
 
 // Which service is on which port. Health is on all of them, reflection on all but the probe port.
 absl::Status Server::State::BuildPorts(const v1::ServerConfig& config, uint32_t evaluation_threads) {
   scoring = std::make_unique<ScoringService>();
   public_port->builder().RegisterService(scoring->grpc_service());
+  inference = std::make_unique<InferenceService>();
+  public_port->builder().RegisterService(inference->grpc_service());
   loop = std::make_unique<CallLoop>(public_port->builder().AddCompletionQueue(), evaluation_threads,
                                     config.max_queued_candidates());
+  if (admin_port != nullptr) {
+    admin = std::make_unique<AdminService>(repository.get(), metrics.get());
+    admin_port->builder().RegisterService(admin.get());
+  }
 
   for (GrpcPort* port : {public_port.get(), admin_port.get(), probe_port.get()}) {
     if (port == nullptr) continue;
     HILOMOE_RETURN_IF_ERROR(port->Build());
     health.Attach(port->server().GetHealthCheckService());
   }
-  scoring->Connect({config.max_candidates(), config.max_queue_ms()}, {loop.get(), repository.get(), metrics.get()});
+  const ScoringService::Limits limits{config.max_candidates(), config.max_queue_ms()};
+  const MethodDependencies dependencies{loop.get(), repository.get(), metrics.get()};
+  scoring->Connect(limits, dependencies);
+  inference->Connect(limits, dependencies);
   metrics->WatchAdmission(&loop->admission());
-  loop->Start(scoring->methods());
+  std::vector<RpcMethod*> methods = scoring->methods();
+  for (RpcMethod* method : inference->methods()) methods.push_back(method);
+  loop->Start(methods);
   serving = true;
   return absl::OkStatus();
 }
@@ -191,7 +218,8 @@ bool Server::Shutdown(std::chrono::milliseconds grace) {
     shutdown.join();
     state.loop->Stop();
   }
-  // Until now they said how it goes.
+  // Nothing is told any more, and loads that an admin waits for end.
+  if (state.repository != nullptr) state.repository->Stop();
   state.health.Clear();
   state.admin_port.reset();
   state.probe_port.reset();

@@ -15,6 +15,8 @@
 #include <vector>
 
 #include "grpc/compression.h"
+#include "grpcpp/create_channel.h"
+#include "inference/grpc_inference_service.grpc.pb.h"
 #include "port_fixture.h"
 
 namespace hilomoe {
@@ -33,7 +35,7 @@ class ServerPortsTest : public PortFixture {
   }
 };
 
-const char* const kHealthNames[] = {"", "hilomoe.v1.ScoringService", "models/ctr"};
+const char* const kHealthNames[] = {"", "hilomoe.v1.ScoringService", "inference.GRPCInferenceService", "models/ctr"};
 
 TEST_F(ServerPortsTest, OtherPortsAreOffUnlessNamed) {
   Start();
@@ -61,7 +63,7 @@ TEST_F(ServerPortsTest, AllWatchersHearOfTheDrain) {
   std::vector<std::unique_ptr<HealthWatch>> watches;
   for (int i = 0; i < 100; ++i) {
     for (const int port : {server_->listen_port(), server_->admin_port(), server_->probe_port()}) {
-      watches.push_back(std::make_unique<HealthWatch>(port, kHealthNames[i % 3]));
+      watches.push_back(std::make_unique<HealthWatch>(port, kHealthNames[i % 4]));
       ASSERT_EQ(watches.back()->status(), "SERVING");
     }
   }
@@ -79,7 +81,42 @@ TEST_F(ServerPortsTest, TheProbePortServesHealthAlone) {
   EXPECT_THAT(probe.ListServices(), Not(HasSubstr("ScoringService")));
   TestClient admin(server_->admin_port());
   EXPECT_EQ(ScoreCode(&admin), grpc::StatusCode::UNIMPLEMENTED);
-  EXPECT_THAT(admin.ListServices(), AllOf(HasSubstr("grpc.health.v1.Health"), Not(HasSubstr("ScoringService"))));
+  EXPECT_THAT(admin.ListServices(),
+              AllOf(HasSubstr("inference.GRPCInferenceService"), Not(HasSubstr("ScoringService"))));
+}
+
+TEST_F(ServerPortsTest, OnlyAdminsLoadAndUnload) {
+  StartAllPorts();
+  const auto call = [](int port, bool load) {
+    const auto stub = inference::GRPCInferenceService::NewStub(
+        grpc::CreateChannel("127.0.0.1:" + std::to_string(port), grpc::InsecureChannelCredentials()));
+    grpc::ClientContext context;
+    if (load) {
+      inference::RepositoryModelLoadRequest request;
+      inference::RepositoryModelLoadResponse response;
+      request.set_model_name("ctr");
+      return stub->RepositoryModelLoad(&context, request, &response).error_code();
+    }
+    inference::RepositoryModelUnloadRequest request;
+    inference::RepositoryModelUnloadResponse response;
+    request.set_model_name("ctr");
+    return stub->RepositoryModelUnload(&context, request, &response).error_code();
+  };
+  EXPECT_EQ(call(server_->listen_port(), false), grpc::StatusCode::PERMISSION_DENIED);
+  EXPECT_EQ(call(server_->probe_port(), false), grpc::StatusCode::UNIMPLEMENTED);
+  HealthWatch watch(server_->probe_port(), "models/ctr");
+  EXPECT_EQ(ScoreCode(client_.get()), grpc::StatusCode::OK);
+  EXPECT_EQ(call(server_->admin_port(), false), grpc::StatusCode::OK);
+  EXPECT_EQ(ScoreCode(client_.get()), grpc::StatusCode::UNAVAILABLE);
+  ASSERT_TRUE(watch.Next());
+  EXPECT_EQ(watch.status(), "NOT_SERVING");
+  EXPECT_TRUE(WaitUntil([this] { return client_->Health("hilomoe.v1.ScoringService") == "NOT_SERVING"; }));
+  EXPECT_EQ(client_->Health(""), "SERVING");
+  EXPECT_EQ(call(server_->listen_port(), true), grpc::StatusCode::PERMISSION_DENIED);
+  EXPECT_EQ(call(server_->admin_port(), true), grpc::StatusCode::OK);
+  EXPECT_EQ(ScoreCode(client_.get()), grpc::StatusCode::OK);
+  ASSERT_TRUE(watch.Next());
+  EXPECT_EQ(watch.status(), "SERVING");
 }
 
 TEST_F(ServerPortsTest, UnixSocketsServeAndAreNotTakenOver) {
@@ -180,6 +217,29 @@ TEST_F(ServerPortsTest, AgeingConnectionsLoseNoRequest) {
   }
   for (std::thread& client : clients) client.join();
   EXPECT_EQ(failed, 0);
+}
+
+// Eight requests of 8 MB at once are more than gRPC may hold: some may be dropped, none may hang, and it recovers.
+TEST_F(ServerPortsTest, MemoryOfRequestsIsLimited) {
+  config().set_max_grpc_bytes(16 << 20);
+  Start();
+  v1::ScoreRequest large = MakeTestRequest(3, 1);
+  large.add_context()->set_strings(std::string(8 << 20, 'x'));
+  std::atomic<int> answered{0};
+  std::vector<std::thread> clients;
+  for (int c = 0; c < 8; ++c) {
+    clients.emplace_back([&] {
+      TestClient client(server_->listen_port());
+      for (int i = 0; i < 5; ++i) {
+        v1::ScoreResponse response;
+        answered += client.Score(large, &response).error_code() == grpc::StatusCode::DEADLINE_EXCEEDED ? 0 : 1;
+      }
+    });
+  }
+  for (std::thread& client : clients) client.join();
+  EXPECT_EQ(answered, 8 * 5);
+  TestClient after(server_->listen_port());
+  EXPECT_TRUE(WaitUntil([&after] { return ScoreCode(&after) == grpc::StatusCode::OK; }));
 }
 
 int Connect(int port) {

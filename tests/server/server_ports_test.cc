@@ -78,7 +78,7 @@ TEST_F(ServerPortsTest, TheProbePortServesHealthAlone) {
   StartAllPorts();
   TestClient probe(server_->probe_port());
   EXPECT_EQ(ScoreCode(&probe), grpc::StatusCode::UNIMPLEMENTED);
-  EXPECT_THAT(probe.ListServices(), Not(HasSubstr("ScoringService")));
+  EXPECT_THAT(probe.ListServices(), Not(HasSubstr("grpc.health.v1.Health")));
   TestClient admin(server_->admin_port());
   EXPECT_EQ(ScoreCode(&admin), grpc::StatusCode::UNIMPLEMENTED);
   EXPECT_THAT(admin.ListServices(),

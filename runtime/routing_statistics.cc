@@ -9,14 +9,26 @@
 namespace hilomoe {
 namespace {
 
+constexpr uint32_t kInfinity = 0x7f800000;
+
 // s log2(s) for normal s, 0 for 0. Absolute error below 6e-5 s: what interpolating (log2(1 + t) - t) / (t (1 - t)) at
-// the Chebyshev nodes of [0, 1] leaves. Without branches, so that the compiler makes vectors of it.
+// the Chebyshev nodes of [0, 1] leaves.
 float TimesLog2(float s) {
   const auto bits = std::bit_cast<uint32_t>(s);
   const auto exponent = static_cast<float>(static_cast<int32_t>(bits >> 23) - 127);
   const float t = std::bit_cast<float>((bits & 0x007fffff) | 0x3f800000) - 1;
   const float q = 0.44241858F + t * (-0.26957801F + t * (0.15053320F + t * -0.04487396F));
   return s * (exponent + t + t * (1 - t) * q);
+}
+
+// Without branches, comparisons of floats among them, so that the compiler makes vectors of it.
+void AddRow(int experts, const float* __restrict scores, float* __restrict mass, float* __restrict entropy) {
+  for (int i = 0; i < experts; ++i) {
+    const auto bits = std::bit_cast<uint32_t>(scores[i]);
+    const float s = std::bit_cast<float>(bits < kInfinity ? bits : 0);  // as unsigned, negative numbers are above, too
+    mass[i] += s;
+    entropy[i] -= TimesLog2(s);
+  }
 }
 
 }  // namespace
@@ -78,22 +90,15 @@ void RoutingStatistics::Worker::Add(size_t block, int rows) {
   const size_t stack = shape.layers * shape.experts;
   std::fill_n(tile_mass_.begin(), stack, 0.0F);
   std::fill_n(tile_entropy_.begin(), stack, 0.0F);
-  float* const mass = tile_mass_.data();
-  float* const entropy = tile_entropy_.data();
   for (size_t r = 0; r < static_cast<size_t>(rows); ++r) {
-    const float* const scores = &scores_[r * stack];
-    for (size_t i = 0; i < stack; ++i) {
-      const float s = scores[i] > 0 ? scores[i] : 0;
-      mass[i] += s;
-      entropy[i] -= TimesLog2(s);
-    }
+    AddRow(static_cast<int>(stack), &scores_[r * stack], tile_mass_.data(), tile_entropy_.data());
   }
   const double log2_most = std::log2(static_cast<double>(shape.experts));
   for (size_t l = 0; l < shape.layers; ++l) {
     double sum = 0;
     for (size_t i = l * shape.experts; i < (l + 1) * shape.experts; ++i) {
-      Increase(&mass_[shape.first_expert + i], mass[i]);
-      sum += entropy[i];
+      Increase(&mass_[shape.first_expert + i], tile_mass_[i]);
+      sum += tile_entropy_[i];
     }
     // A lone expert is chosen as evenly as can be.
     Increase(&entropy_[shape.first_layer + l], log2_most > 0 ? sum / log2_most : rows);

@@ -3,7 +3,6 @@
 #define HILOMOE_SERVER_MODEL_METRICS_H_
 
 #include <array>
-#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -85,14 +84,9 @@ class ModelMetrics {
   const ModelFacts& facts() const { return facts_; }
   const RoutingStatistics* routing() const { return routing_.get(); }
 
-  // Whether the model can no longer be served since its file was changed. SetBroken is true for the first call alone.
-  bool broken() const { return broken_.load(std::memory_order_relaxed); }
-  bool SetBroken() const { return !broken_.exchange(true); }
-
  private:
   const ModelFacts facts_;
   const std::shared_ptr<const RoutingStatistics> routing_;
-  mutable std::atomic<bool> broken_{false};
   std::vector<std::unique_ptr<Shard>> shards_;
 };
 

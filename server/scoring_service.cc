@@ -149,7 +149,7 @@ class ScoringService::ScoreMethod : public AsyncMethod {
     grpc::ProtoBufferReader bytes(call->request());
     ScoreRequestHead& head = local->head;
     if (const absl::Status status = ReadScoreRequestHead(&bytes, &head); !status.ok()) return status;
-    absl::StatusOr<std::shared_ptr<const ServedModel>> model = local->models.Get().Find(head.model, head.version);
+    absl::StatusOr<std::shared_ptr<const ServedModel>> model = local->models.Find(head.model, head.version);
     if (!model.ok()) return model.status();
     call->model = *std::move(model);
     if (head.num_candidates > max_candidates_) {

@@ -105,17 +105,21 @@ absl::StatusOr<std::unique_ptr<Server>> Server::BuildAndStart(const ServerOption
   // Without a split nobody needs help.
   const int team_threads = config.split_candidates() > 0 ? static_cast<int>(evaluation_threads) : 1;
   HILOMOE_ASSIGN_OR_RETURN(state.team, TileTeam::Create(team_threads));
-  const EvaluatingThreads threads{serving_threads, state.team.get(), config.split_candidates()};
-  // Nothing else runs yet: all threads may load.
-  const ModelLoadOptions load{config.model_memory(), static_cast<int>(evaluation_threads)};
-  HILOMOE_ASSIGN_OR_RETURN(state.repository, ModelRepository::Load(config.model_repository(), threads, load));
-  for (const auto& model : state.repository->table()->models()) state.metrics->Add(model->shared_metrics());
+  ModelRepositoryOptions repository = ModelRepositoryOptions::From(config);
+  repository.threads = {serving_threads, state.team.get(), config.split_candidates(), config.routing_sample()};
+  repository.start_threads = static_cast<int>(evaluation_threads);  // nothing else runs yet
+  HILOMOE_ASSIGN_OR_RETURN(state.repository, ModelRepository::Start(std::move(repository)));
+  state.repository->Listen([&state] {
+    for (const auto& model : state.repository->table()->models()) state.metrics->Add(model->shared_metrics());
+  });
   HILOMOE_RETURN_IF_ERROR(state.StartMetrics(config.metrics_address()));
   HILOMOE_RETURN_IF_ERROR(state.StartGrpc(config, evaluation_threads));
   return server;
 }
 
 Server::~Server() {
+  // What it tells goes to the others.
+  if (state_->repository != nullptr) state_->repository->Stop();
   if (state_->grpc != nullptr && !state_->shut_down) Shutdown(std::chrono::milliseconds(0));
   // Scrapes read the loop.
   state_->exposer.reset();

@@ -40,7 +40,8 @@ class ServerMetrics : public prometheus::Collectable {
 
   Shard& shard(int thread) { return *shards_[thread]; }
 
-  // Shown from now on, until the model's last owner lets go of it.
+  // Shown from now on, until the model's last owner lets go of it, instead of a model of the same name and version.
+  // Adding one again changes nothing.
   void Add(const std::shared_ptr<const ModelMetrics>& model);
   // Its numbers are read at every scrape; must outlive the scrapes. Null = not shown.
   void WatchAdmission(const AdmissionQueue* admission) { admission_.store(admission); }

@@ -19,6 +19,14 @@ enum class Method { kScore, kScoreStream, kGetModel, kModelInfer };
 inline constexpr int kMethods = 4;
 inline constexpr const char* kMethodNames[kMethods] = {"Score", "ScoreStream", "GetModel", "ModelInfer"};
 
+// Full names, as in the path of an HTTP/2 request.
+constexpr const char* MethodPath(Method method) {
+  return method == Method::kScore         ? "/hilomoe.v1.ScoringService/Score"
+         : method == Method::kScoreStream ? "/hilomoe.v1.ScoringService/ScoreStream"
+         : method == Method::kGetModel    ? "/hilomoe.v1.ScoringService/GetModel"
+                                          : "/inference.GRPCInferenceService/ModelInfer";
+}
+
 // The canonical codes of gRPC, 0 = OK to 16.
 inline constexpr int kStatusCodes = 17;
 inline constexpr const char* kStatusCodeNames[kStatusCodes] = {

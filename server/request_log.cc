@@ -22,12 +22,6 @@ int64_t NowNs() {
 
 }  // namespace
 
-void RequestLogLine::TakeCaller(const grpc::ServerContext& context) {
-  peer = context.peer();
-  const auto [first, end] = context.client_metadata().equal_range("traceparent");
-  if (first != end && std::next(first) == end) traceparent.assign(first->second.data(), first->second.size());
-}
-
 RequestLog::RequestLog(const Options& options)
     : one_in_(options.one_in),
       error_interval_ns_(options.errors_per_second > 0 ? 1'000'000'000 / options.errors_per_second : 0),
@@ -49,6 +43,23 @@ bool RequestLog::TakeErrorTurn() {
   return now >= next && next_error_ns_.compare_exchange_strong(next, now + error_interval_ns_);
 }
 
+void RequestLog::Write(const Call& call, Method method, const absl::Status& status) {
+  RequestLogLine line;
+  line.method = method;
+  if (call.model != nullptr) {
+    line.model = call.model->name();
+    line.version = call.model->version();
+  }
+  line.candidates = call.num_candidates;
+  line.status = status;
+  line.stage_ns = call.stage_ns;
+  line.duration_ns = static_cast<uint64_t>(std::chrono::nanoseconds(Call::Clock::now() - call.arrived()).count());
+  line.peer = call.context().peer();
+  const auto [first, end] = call.context().client_metadata().equal_range("traceparent");
+  if (first != end && std::next(first) == end) line.traceparent.assign(first->second.data(), first->second.size());
+  Write(line);
+}
+
 void RequestLog::Write(const RequestLogLine& line) {
   nlohmann::ordered_json fields;
   fields["method"] = kMethodNames[static_cast<int>(line.method)];
@@ -57,10 +68,10 @@ void RequestLog::Write(const RequestLogLine& line) {
     fields["version"] = line.version;
   }
   fields["candidates"] = line.candidates;
-  fields["code"] = kStatusCodeNames[line.code];
-  if (!line.error.empty()) {
-    fields["error"] = line.error.substr(0, kMaxErrorBytes);
-    if (line.error.size() > kMaxErrorBytes) fields["error_bytes"] = line.error.size();
+  fields["code"] = kStatusCodeNames[static_cast<int>(line.status.code())];
+  if (const std::string_view error(line.status.message().data(), line.status.message().size()); !error.empty()) {
+    fields["error"] = std::string(error.substr(0, kMaxErrorBytes));
+    if (error.size() > kMaxErrorBytes) fields["error_bytes"] = error.size();
   }
   for (int i = 0; i < kStages; ++i) {
     const uint64_t ns = line.stage_ns[static_cast<size_t>(i)];
@@ -73,7 +84,7 @@ void RequestLog::Write(const RequestLogLine& line) {
     fields["span_id"] = std::string(trace->span_id);
     fields["trace_flags"] = std::string(trace->flags);
   }
-  LogObject(line.code == grpc::StatusCode::OK ? LogLevel::kInfo : LogLevel::kWarning, "request", fields);
+  LogObject(line.status.ok() ? LogLevel::kInfo : LogLevel::kWarning, "request", fields);
 }
 
 }  // namespace hilomoe

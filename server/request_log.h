@@ -8,24 +8,21 @@
 #include <string>
 #include <vector>
 
-#include "grpcpp/server_context.h"
+#include "absl/status/status.h"
+#include "server/call.h"
 #include "server/model_metrics.h"
 
 namespace hilomoe {
 
-// A request that is to be logged.
+// What a line says; ids of traces only from a valid traceparent.
 struct RequestLogLine {
-  // Takes what the context knows of the caller; the context may go afterwards.
-  void TakeCaller(const grpc::ServerContext& context);
-
   Method method = Method::kScore;
   std::string model;  // empty: none was found
   uint64_t version = 0;
   uint32_t candidates = 0;
-  int code = 0;                              // of gRPC
-  std::string error;                         // the status' message
+  absl::Status status;
   std::array<uint64_t, kStages> stage_ns{};  // 0: it did not come so far
-  uint64_t duration_ns = 0;
+  uint64_t duration_ns = 0;                  // from arrival until it is about to be answered
   std::string peer;
   std::string traceparent;  // as it came; empty: not there, or not once
 };
@@ -43,7 +40,8 @@ class RequestLog {
   // few instructions; no lock, no allocation. Cancelled requests are the client's will and count as none that failed.
   bool Wants(int thread, int code);
 
-  // A line with what is known; ids of traces only from a valid traceparent.
+  // Of the request that `call` is about to answer.
+  static void Write(const Call& call, Method method, const absl::Status& status);
   static void Write(const RequestLogLine& line);
 
  private:

@@ -41,6 +41,8 @@ struct Server::State {
   std::unique_ptr<TileTeam> team;  // outlives the models
   std::unique_ptr<prometheus::Exposer> exposer;
   std::unique_ptr<ModelRepository> repository;
+  std::unique_ptr<RequestLog> log;
+  std::unique_ptr<RequestCapture> capture;  // null: none
   std::unique_ptr<CallLoop> loop;
   std::unique_ptr<ScoringService> service;
   std::unique_ptr<grpc::Server> grpc;
@@ -83,7 +85,8 @@ absl::Status Server::State::StartGrpc(const v1::ServerConfig& config, uint32_t e
     return absl::UnavailableError(absl::StrCat("cannot listen on listen_address '", config.listen_address(),
                                                "': taken, not permitted or not of this machine"));
   }
-  service->Connect({config.max_candidates(), config.max_queue_ms()}, {loop.get(), repository.get(), metrics.get()});
+  service->Connect({config.max_candidates(), config.max_queue_ms()},
+                   {loop.get(), repository.get(), metrics.get(), log.get(), capture.get()});
   metrics->WatchAdmission(&loop->admission());
   loop->Start(service->methods());
   grpc->GetHealthCheckService()->SetServingStatus(kScoringServiceName, true);
@@ -112,6 +115,14 @@ absl::StatusOr<std::unique_ptr<Server>> Server::BuildAndStart(const ServerOption
   state.repository->Listen([&state] {
     for (const auto& model : state.repository->table()->models()) state.metrics->Add(model->shared_metrics());
   });
+  state.log = std::make_unique<RequestLog>(
+      RequestLog::Options{config.request_log_sample(), config.request_log_errors_per_second(), serving_threads});
+  if (!config.capture_path().empty()) {
+    HILOMOE_ASSIGN_OR_RETURN(state.capture, RequestCapture::Start({config.capture_path(), config.capture_sample(),
+                                                                   config.capture_max_bytes(), serving_threads}));
+    state.metrics->WatchCapture(state.capture.get());
+  }
+  state.metrics->WatchRepository(state.repository.get());
   HILOMOE_RETURN_IF_ERROR(state.StartMetrics(config.metrics_address()));
   HILOMOE_RETURN_IF_ERROR(state.StartGrpc(config, evaluation_threads));
   return server;

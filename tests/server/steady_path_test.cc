@@ -2,12 +2,16 @@
 // response message, as ScoringService does. gRPC is not part of it.
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <vector>
 
 #include "google/protobuf/io/zero_copy_stream_impl_lite.h"
 #include "server/admission_queue.h"
 #include "server/model_repository.h"
+#include "server/request_capture.h"
+#include "server/request_log.h"
 #include "server/score_request_adapter.h"
+#include "test_client.h"
 #include "test_model.h"
 #include "tests/runtime/allocation_count.h"
 
@@ -18,7 +22,8 @@ TEST(SteadyPathTest, AllocatesNothing) {
   const TemporaryDirectory directory;
   WriteTestModel(directory.path());
   // Mapped, as more is asked of such a model.
-  const auto repository = ModelRepository::Start({.root = directory.path(), .memory = v1::ServerConfig::MMAP});
+  const auto repository = ModelRepository::Start(
+      {.root = directory.path(), .threads = {.routing_sample = 1}, .memory = v1::ServerConfig::MMAP});
   ASSERT_TRUE(repository.ok()) << repository.status();
 
   std::vector<std::string> requests;
@@ -32,7 +37,21 @@ TEST(SteadyPathTest, AllocatesNothing) {
   AdmissionQueue::Item item;
   RequestHead head;
   ScoreRequestAdapter adapter;
+  // Switched on, but with none of these requests sampled, apart from the first.
+  RequestLog log({.one_in = 1'000'000'000, .errors_per_second = 1, .serving_threads = 1});
+  auto capture = RequestCapture::Start(
+      {.path = directory.path() + "/capture", .one_in = 1'000'000'000, .max_bytes = 1 << 20, .serving_threads = 1});
+  ASSERT_TRUE(capture.ok()) << capture.status();
+  const grpc::Slice slice(requests[0]);
+  const grpc::ByteBuffer buffer(&slice, 1);
+  const auto offer = [&] {
+    (*capture)->Offer(0, MethodPath(Method::kScore), RequestCapture::Clock::now(), std::chrono::seconds(1), buffer);
+  };
+  offer();
+  ASSERT_TRUE(WaitUntil([&] { return (*capture)->captured() == 1; }));
+  ASSERT_TRUE(log.Wants(0, 0));
   const auto serve = [&](const std::string& bytes) {
+    offer();
     google::protobuf::io::ArrayInputStream head_bytes(bytes.data(), static_cast<int>(bytes.size()));
     ASSERT_TRUE(adapter.ReadHead(&head_bytes, &head).ok());
     const auto model = models.Find(head.model, head.version);
@@ -41,9 +60,10 @@ TEST(SteadyPathTest, AllocatesNothing) {
     ASSERT_EQ(admission.Admit(&item), AdmissionQueue::Decision::kRun);
     google::protobuf::io::ArrayInputStream all_bytes(bytes.data(), static_cast<int>(bytes.size()));
     ASSERT_TRUE(adapter.Parse(&all_bytes, (*model)->predictor().file().spec()).ok());
+    const absl::Span<float> scores = adapter.StartResponse();
     ASSERT_TRUE((*model)
                     ->predictor()
-                    .Predict(adapter.view(), (*model)->workspace(0), adapter.StartResponse(), nullptr,
+                    .Predict(adapter.view(), (*model)->workspace(0), scores, nullptr,
                              [&admission] { return admission.running() != 1; })
                     .ok());
     ASSERT_TRUE((*model)->CheckIntact().ok());
@@ -51,6 +71,8 @@ TEST(SteadyPathTest, AllocatesNothing) {
     ModelMetrics::Shard& metrics = (*model)->metrics(0);
     metrics.Take(&(*model)->workspace(0)->counts);
     metrics.request_duration_ns.Record(1);
+    metrics.scores.Record(scores);
+    ASSERT_FALSE(log.Wants(0, 0));
     adapter.Recycle();
     ASSERT_EQ(admission.Finish(), nullptr);
   };
@@ -64,6 +86,7 @@ TEST(SteadyPathTest, AllocatesNothing) {
     for (const std::string& request : requests) serve(request);
   }
   EXPECT_EQ(Allocations(), warm);
+  EXPECT_GT((*models.Find("ctr", 0))->shared_metrics()->routing()->Sum().rows, 0);
 }
 
 }  // namespace

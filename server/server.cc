@@ -122,7 +122,6 @@ absl::StatusOr<std::unique_ptr<Server>> Server::BuildAndStart(const ServerOption
                                                                    config.capture_max_bytes(), serving_threads}));
     state.metrics->WatchCapture(state.capture.get());
   }
-  state.metrics->WatchRepository(state.repository.get());
   HILOMOE_RETURN_IF_ERROR(state.StartMetrics(config.metrics_address()));
   HILOMOE_RETURN_IF_ERROR(state.StartGrpc(config, evaluation_threads));
   return server;

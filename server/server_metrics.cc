@@ -211,29 +211,6 @@ void ServerMetrics::CollectCapture(Families* families) const {
            &AddFamily("hilomoe_capture_bytes", "Size of the file in capture_path.", MetricType::Gauge, families));
 }
 
-// Label values are names of the repository's folders and policies. Versions that merely lie there are left out.
-void ServerMetrics::CollectStates(Families* families) const {
-  const ModelRepository* const repository = repository_.load();
-  if (repository == nullptr) return;
-  MetricFamily states{"hilomoe_model_state",
-                      "1 for the state that a version of a model is in: AVAILABLE, LOADING, UNLOADING, FAILED.",
-                      MetricType::Gauge,
-                      {}};
-  MetricFamily since{"hilomoe_model_state_timestamp_seconds", "When it came into it.", MetricType::Gauge, {}};
-  MetricFamily failures{"hilomoe_model_load_failures",
-                        "Loads of the file that failed, one after another; tried again later.",
-                        MetricType::Gauge,
-                        {}};
-  for (const ModelStatus& status : repository->Index()) {
-    if (status.state == ModelState::kUnloaded) continue;
-    const Labels labels = {{"model", status.model}, {"version", std::to_string(status.version)}};
-    AddGauge(With(labels, "state", ModelStateName(status.state)), 1, &states);
-    AddGauge(labels, status.since_seconds, &since);
-    AddGauge(labels, status.failures, &failures);
-  }
-  for (MetricFamily* family : {&states, &since, &failures}) families->push_back(std::move(*family));
-}
-
 void ServerMetrics::CollectState(Families* families) const {
   const auto gauge = [families](const char* name, const char* help, double value) {
     AddGauge({}, value, &AddFamily(name, help, MetricType::Gauge, families));
@@ -268,7 +245,6 @@ Families ServerMetrics::Collect() const {
   AppendRoutingMetrics(models, &families);
   CollectState(&families);
   CollectCapture(&families);
-  CollectStates(&families);
   AppendCpuThrottling(CgroupDirectories("cpu"), &families);
   AppendProcessMetrics(&families);
   return families;

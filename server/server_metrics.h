@@ -16,7 +16,6 @@
 #include "server/admission_queue.h"
 #include "server/metric_cells.h"
 #include "server/model_metrics.h"
-#include "server/model_repository.h"
 #include "server/request_capture.h"
 
 namespace hilomoe {
@@ -48,7 +47,6 @@ class ServerMetrics : public prometheus::Collectable {
   // Its numbers are read at every scrape; must outlive the scrapes. Null = not shown.
   void WatchAdmission(const AdmissionQueue* admission) { admission_.store(admission); }
   void WatchCapture(const RequestCapture* capture) { capture_.store(capture); }
-  void WatchRepository(const ModelRepository* repository) { repository_.store(repository); }
   void SetReady(bool ready) { ready_.store(ready); }
   void SetDraining(bool draining) { draining_.store(draining); }
 
@@ -60,12 +58,10 @@ class ServerMetrics : public prometheus::Collectable {
   void CollectRequests(const Models& models, std::vector<prometheus::MetricFamily>* families) const;
   void CollectState(std::vector<prometheus::MetricFamily>* families) const;
   void CollectCapture(std::vector<prometheus::MetricFamily>* families) const;
-  void CollectStates(std::vector<prometheus::MetricFamily>* families) const;
 
   std::vector<std::unique_ptr<Shard>> shards_;
   std::atomic<const AdmissionQueue*> admission_{nullptr};
   std::atomic<const RequestCapture*> capture_{nullptr};
-  std::atomic<const ModelRepository*> repository_{nullptr};
   std::atomic<bool> ready_{false};
   std::atomic<bool> draining_{false};
   mutable std::mutex mutex_;

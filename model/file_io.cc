@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdlib>
 #include <filesystem>
@@ -21,7 +22,9 @@
 namespace hilomoe {
 namespace {
 
-constexpr size_t kBufferBytes = 1 << 20;
+// Written whole, in a huge page's size and place: many file systems keep in the page cache what they were given in one
+// piece in pages of that size, and such a file is mapped at once.
+constexpr size_t kBufferBytes = 2 << 20;
 
 absl::string_view View(std::string_view text) { return {text.data(), text.size()}; }
 
@@ -105,12 +108,14 @@ absl::Status AtomicFile::Write(std::string_view bytes) {
 
 absl::Status AtomicFile::Append(std::string_view bytes) {
   size_ += bytes.size();
-  if (buffer_.size() + bytes.size() > kBufferBytes) {
+  while (!bytes.empty()) {
+    const size_t taken = std::min(bytes.size(), kBufferBytes - buffer_.size());
+    buffer_.append(bytes.substr(0, taken));
+    bytes.remove_prefix(taken);
+    if (buffer_.size() < kBufferBytes) break;
     HILOMOE_RETURN_IF_ERROR(Write(buffer_));
     buffer_.clear();
   }
-  if (bytes.size() > kBufferBytes) return Write(bytes);
-  buffer_.append(bytes);
   return absl::OkStatus();
 }
 

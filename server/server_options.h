@@ -16,13 +16,10 @@ struct ServerOptions {
   std::string help;       // what to print instead of serving; empty = serve
 };
 
-// --config=FILE, then every other flag over it. INVALID_ARGUMENT names the unknown flag, the flag's bad value, or the
-// field with file and line.
+// --config=FILE, then every other flag over it. Flags are the single values of ServerConfig, found in its schema:
+// a new field needs nothing here. INVALID_ARGUMENT names the unknown flag, the flag's bad value, or the field with file
+// and line.
 absl::StatusOr<ServerOptions> ParseServerOptions(int argc, const char* const* argv);
-
-// The values that stand in the config, each for itself and against the others; errors are FieldErrors. A config
-// without model_repository passes: flags may name it.
-absl::Status ValidateServerConfig(const v1::ServerConfig& config);
 
 }  // namespace hilomoe
 

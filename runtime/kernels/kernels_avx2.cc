@@ -85,13 +85,6 @@ struct Avx2 {
   static Int Bits(Float x) { return _mm256_castps_si256(x); }
   static Float Abs(Float x) { return _mm256_castsi256_ps(AndInt(Bits(x), BroadcastInt(INT32_MAX))); }
   // NaN where either is.
-  static Float MaxOrNan(Float a, Float b) { return _mm256_blendv_ps(Max(a, b), a, _mm256_cmp_ps(a, a, _CMP_UNORD_Q)); }
-  static float LargestOrNan(Float x) {
-    if (_mm256_movemask_ps(_mm256_cmp_ps(x, x, _CMP_UNORD_Q)) != 0) return __builtin_nanf("");
-    __m128 largest = _mm_max_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
-    largest = _mm_max_ps(largest, _mm_movehl_ps(largest, largest));
-    return _mm_cvtss_f32(_mm_max_ss(largest, _mm_movehdup_ps(largest)));
-  }
   // The bits of a quiet NaN where x is one, else `otherwise`.
   static Int QuietIfNan(Float x, Int otherwise) {
     return _mm256_blendv_epi8(otherwise, BroadcastInt(0x7fc00000), Bits(_mm256_cmp_ps(x, x, _CMP_UNORD_Q)));
@@ -105,6 +98,11 @@ struct Avx2 {
     const __m128i words = _mm_packus_epi32(_mm256_castsi256_si128(AndInt(x, BroadcastInt(0xff))),
                                            _mm256_extracti128_si256(AndInt(x, BroadcastInt(0xff)), 1));
     _mm_storel_epi64(static_cast<__m128i*>(p), _mm_packus_epi16(words, words));
+  }
+  static int32_t Largest(Int x) {
+    __m128i largest = _mm_max_epi32(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1));
+    largest = _mm_max_epi32(largest, _mm_shuffle_epi32(largest, 0x4e));
+    return _mm_cvtsi128_si32(_mm_max_epi32(largest, _mm_shuffle_epi32(largest, 0xb1)));
   }
   static Int MaxInt(Int a, Int b) { return _mm256_max_epi32(a, b); }
   static Int MinInt(Int a, Int b) { return _mm256_min_epi32(a, b); }

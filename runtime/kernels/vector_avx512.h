@@ -69,13 +69,6 @@ struct Avx512 {
   static Int Bits(Float x) { return _mm512_castps_si512(x); }
   static Float Abs(Float x) { return _mm512_castsi512_ps(_mm512_and_si512(Bits(x), BroadcastInt(INT32_MAX))); }
   // NaN where either is.
-  static Float MaxOrNan(Float a, Float b) {
-    const Mask nan = _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q);
-    return _mm512_mask_mov_ps(Max(a, b), nan, a);
-  }
-  static float LargestOrNan(Float x) {
-    return _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q) != 0 ? __builtin_nanf("") : _mm512_reduce_max_ps(x);
-  }
   // The bits of a quiet NaN where x is one, else `otherwise`.
   static Int QuietIfNan(Float x, Int otherwise) {
     return _mm512_mask_mov_epi32(otherwise, _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q), BroadcastInt(0x7fc00000));
@@ -83,6 +76,7 @@ struct Avx512 {
   // The low 16 or 8 bits of each lane, side by side.
   static void StoreLow16(void* p, Int x) { _mm256_storeu_si256(static_cast<__m256i*>(p), _mm512_cvtepi32_epi16(x)); }
   static void StoreLow8(void* p, Int x) { _mm_storeu_si128(static_cast<__m128i*>(p), _mm512_cvtepi32_epi8(x)); }
+  static int32_t Largest(Int x) { return _mm512_reduce_max_epi32(x); }
   static Int MaxInt(Int a, Int b) { return _mm512_max_epi32(a, b); }
   static Int MinInt(Int a, Int b) { return _mm512_min_epi32(a, b); }
   static Int Decrement(Int x, Mask m) { return _mm512_mask_sub_epi32(x, m, x, BroadcastInt(1)); }

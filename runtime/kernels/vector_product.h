@@ -36,36 +36,44 @@ template <class D, int kRows, int kVectors>
 __attribute__((noinline)) void StoreTile(const ProductOperands& op, int row, int column,
                                          const typename D::Sum (&sum)[kRows][kVectors]) {
   using V = typename D::V;
+  using Float = typename V::Float;
   const ProductStore store = op.store;
   const bool relu = store.activation == Activation::kRelu;
-  const int outputs = op.weight.outputs;
-  const auto finish = [&](int r, int at, typename D::Sum value) {
+  float* const y = op.y + Offset(row, op.ldy);
+  const float* const add = store.add == nullptr ? nullptr : store.add + Offset(row, store.ldadd);
+  // Vectors outside, rows inside: what belongs to the outputs is loaded once.
+  for (int v = 0; v < kVectors; ++v) {
+    const int at = column + v * V::kLanes;
+    const int count = AtMost(V::kLanes, op.weight.outputs - at);
+    if (count <= 0) return;
+    Float value[kRows];
     if constexpr (D::kInteger) {
-      const auto product = V::FromInt(V::SubInt(value, V::LoadInt(op.weight.offset + at)));
-      return V::Mul(V::Mul(product, V::Load(op.weight.scale + at)), V::Broadcast(op.x.scale[row + r]));
-    } else {
-      return value;
-    }
-  };
-  for (int r = 0; r < kRows; ++r) {
-    float* y = op.y + Offset(row + r, op.ldy);
-    const float* add = store.add == nullptr ? nullptr : store.add + Offset(row + r, store.ldadd);
-    for (int v = 0; v < kVectors; ++v) {
-      const int at = column + v * V::kLanes;
-      const int count = AtMost(V::kLanes, outputs - at);
-      if (count <= 0) break;
-      typename V::Float value = finish(r, at, sum[r][v]);
-      if (count == V::kLanes) {
-        if (add != nullptr) value = V::Add(value, V::Load(add + at));
-        if (store.bias != nullptr) value = V::Add(value, V::Load(store.bias + at));
-        if (relu) value = V::Max(V::Zero(), value);
-        V::Store(y + at, value);
-      } else {
-        if (add != nullptr) value = V::Add(value, V::LoadFirst(add + at, count));
-        if (store.bias != nullptr) value = V::Add(value, V::LoadFirst(store.bias + at, count));
-        if (relu) value = V::Max(V::Zero(), value);
-        V::StoreFirst(y + at, count, value);
+      const auto offset = V::LoadInt(op.weight.offset + at);
+      const Float scale = V::Load(op.weight.scale + at);
+      for (int r = 0; r < kRows; ++r) {
+        const Float product = V::FromInt(V::SubInt(sum[r][v], offset));
+        value[r] = V::Mul(V::Mul(product, scale), V::Broadcast(op.x.scale[row + r]));
       }
+    } else {
+      for (int r = 0; r < kRows; ++r) value[r] = sum[r][v];
+    }
+    const bool whole = count == V::kLanes;
+    if (add != nullptr) {
+      for (int r = 0; r < kRows; ++r) {
+        const float* from = add + Offset(r, store.ldadd) + at;
+        value[r] = V::Add(value[r], whole ? V::Load(from) : V::LoadFirst(from, count));
+      }
+    }
+    if (store.bias != nullptr) {
+      const Float bias = whole ? V::Load(store.bias + at) : V::LoadFirst(store.bias + at, count);
+      for (int r = 0; r < kRows; ++r) value[r] = V::Add(value[r], bias);
+    }
+    if (relu) {
+      for (int r = 0; r < kRows; ++r) value[r] = V::Max(V::Zero(), value[r]);
+    }
+    for (int r = 0; r < kRows; ++r) {
+      float* to = y + Offset(r, op.ldy) + at;
+      whole ? V::Store(to, value[r]) : V::StoreFirst(to, count, value[r]);
     }
   }
 }
@@ -185,11 +193,14 @@ void Quantise(int rows, int width, const float* x, int ldx, uint32_t* cells, int
   for (int r = 0; r < rows; ++r) {
     const float* from = x + Offset(r, ldx);
     uint32_t* to = cells + Offset(r, ldc);
-    Float largest = V::Zero();
+    // Of numbers without their sign the bits, as integers, stand in the same order; above infinity's are NaNs.
+    typename V::Int largest = V::BroadcastInt(0);
     int d = 0;
-    for (; d + V::kLanes <= width; d += V::kLanes) largest = V::MaxOrNan(largest, V::Abs(V::Load(from + d)));
-    if (d < width) largest = V::MaxOrNan(largest, V::Abs(V::LoadFirst(from + d, width - d)));
-    const float magnitude = V::LargestOrNan(largest);
+    for (; d + V::kLanes <= width; d += V::kLanes) {
+      largest = V::MaxInt(largest, V::Bits(V::Abs(V::Load(from + d))));
+    }
+    if (d < width) largest = V::MaxInt(largest, V::Bits(V::Abs(V::LoadFirst(from + d, width - d))));
+    const float magnitude = __builtin_bit_cast(float, V::Largest(largest));
     scale[r] = magnitude * (1.0f / 127);
     const Float inverse = V::Broadcast(magnitude >= kSmallestMagnitude ? 127 / magnitude : 0);
     const auto quantise = [&](Float v) { return V::AddInt(V::ToInt(V::Mul(v, inverse)), V::BroadcastInt(128)); };

@@ -4,9 +4,9 @@
 #include <gtest/gtest.h>
 
 #include <fstream>
+#include <functional>
 #include <vector>
 
-#include "absl/flags/reflection.h"
 #include "test_model.h"
 
 namespace hilomoe {
@@ -14,9 +14,10 @@ namespace {
 
 using ::testing::AllOf;
 using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::Not;
 
 absl::StatusOr<ServerOptions> Parse(std::vector<const char*> arguments) {
-  const absl::FlagSaver flags;
   arguments.insert(arguments.begin(), "hilomoe-server");
   return ParseServerOptions(static_cast<int>(arguments.size()), arguments.data());
 }
@@ -72,10 +73,30 @@ TEST(ServerOptionsTest, EveryConfigFieldHasAFlagThatWins) {
   EXPECT_EQ(options->config.SerializeAsString(), expected.SerializeAsString());
   EXPECT_EQ(options->port_file, "/p");
 
+  // Whatever else there is has one, too.
   const auto* type = v1::ServerConfig::descriptor();
   for (int i = 0; i < type->field_count(); ++i) {
-    EXPECT_NE(absl::FindCommandLineFlag(type->field(i)->name()), nullptr) << type->field(i)->name();
+    const auto* field = type->field(i);
+    const bool is_single = !field->is_repeated() && field->message_type() == nullptr;
+    EXPECT_THAT(ErrorOf({("--" + field->name() + "=?").c_str(), "--no_such_flag=1"}),
+                HasSubstr(is_single ? "no_such_flag" : "unknown flag '--" + field->name() + "'"));
   }
+}
+
+TEST(ServerOptionsTest, EverySettingIsDescribedAndItsDefaultIsAllowed) {
+  std::function<void(const google::protobuf::Descriptor*)> check = [&check](const auto* type) {
+    for (int i = 0; i < type->field_count(); ++i) {
+      const auto* field = type->field(i);
+      const v1::Setting& setting = field->options().GetExtension(v1::setting);
+      EXPECT_THAT(setting.help(), Not(IsEmpty())) << field->full_name();
+      if (field->message_type() != nullptr) check(field->message_type());
+      if (field->cpp_type() != google::protobuf::FieldDescriptor::CPPTYPE_UINT32) continue;
+      EXPECT_TRUE(setting.has_most()) << field->full_name();
+      EXPECT_GE(field->default_value_uint32(), setting.least()) << field->full_name();
+      EXPECT_LE(field->default_value_uint32(), setting.most()) << field->full_name();
+    }
+  };
+  check(v1::ServerConfig::descriptor());
 }
 
 TEST(ServerOptionsTest, WrongFlagsAreNamed) {
@@ -89,6 +110,7 @@ TEST(ServerOptionsTest, WrongFlagsAreNamed) {
               AllOf(HasSubstr("--model_memory"), HasSubstr("'DISK'"), HasSubstr("MMAP")));
   // A flag of a library is not one of the server.
   EXPECT_THAT(ErrorOf({"--undefok=x"}), HasSubstr("--undefok"));
+  EXPECT_THAT(ErrorOf({"--listen_address"}), HasSubstr("--listen_address: a value is missing"));
 }
 
 TEST(ServerOptionsTest, ImpossibleValuesAreNamed) {

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/types/span.h"
 #include "runtime/predictor.h"
 #include "runtime/request_view.h"
 
@@ -19,7 +20,9 @@ class FuzzModel {
   // a success probabilities.
   absl::Status Score(const RequestView& request);
 
-  const ModelSpec& spec() const { return predictor_->file().spec(); }
+  const Predictor& predictor() const { return *predictor_; }
+  // Of the last request that was scored.
+  absl::Span<const float> scores() const { return scores_; }
 
  private:
   std::unique_ptr<Predictor> predictor_;

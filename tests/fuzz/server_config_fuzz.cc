@@ -1,7 +1,7 @@
 // A server's config file, read and checked as hilomoe-server does.
 #include "google/protobuf/stubs/logging.h"
 #include "hilomoe/v1/server_config.pb.h"
-#include "server/server_options.h"
+#include "server/validate_config.h"
 #include "tests/fuzz/fuzz_config.h"
 #include "tests/fuzz/mutate_message.h"
 

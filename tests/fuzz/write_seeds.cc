@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "hilomoe/v1/scoring_service.pb.h"
+#include "inference/grpc_inference_service.pb.h"
 #include "runtime/column_view.h"
 #include "tests/fuzz/fuzz_target.h"
 #include "tests/runtime/served_model.h"
@@ -100,6 +101,83 @@ v1::ScoreRequest LongRequest() {
   return request;
 }
 
+inference::ModelInferRequest::InferInputTensor* AddInput(inference::ModelInferRequest* request, const char* name,
+                                                         const char* datatype, std::initializer_list<int64_t> shape) {
+  auto* input = request->add_inputs();
+  input->set_name(name);
+  input->set_datatype(datatype);
+  for (const int64_t extent : shape) input->add_shape(extent);
+  return input;
+}
+
+inference::ModelInferRequest TypedRequest() {
+  inference::ModelInferRequest request;
+  request.set_model_name("ctr");
+  request.set_model_version("stable");
+  request.set_id("1");
+  (*request.mutable_parameters())["timeout"].set_int64_param(1000);
+  request.add_outputs()->set_name("scores");
+  AddInput(&request, "user", "BYTES", {1, 1})->mutable_contents()->add_bytes_contents("s1");
+  for (const int64_t id : {100, 105}) {
+    if (request.inputs_size() < 2) AddInput(&request, "history", "INT64", {1, 2});
+    request.mutable_inputs(1)->mutable_contents()->add_int64_contents(id);
+  }
+  AddInput(&request, "age", "FP64", {1})->mutable_contents()->add_fp64_contents(37);
+  AddInput(&request, "days", "BOOL", {2})->mutable_contents()->add_bool_contents(true);
+  request.mutable_inputs(3)->mutable_contents()->add_bool_contents(false);
+  auto* item = AddInput(&request, "item", "INT32", {2})->mutable_contents();
+  item->add_int_contents(101);
+  item->add_int_contents(-1);
+  auto* tags = AddInput(&request, "tags", "BYTES", {3})->mutable_contents();
+  for (const char* tag : {"s2", "", "s4"}) tags->add_bytes_contents(tag);
+  auto* lengths = AddInput(&request, "tags.lengths", "UINT32", {2})->mutable_contents();
+  lengths->add_uint_contents(3);
+  lengths->add_uint_contents(0);
+  auto* price = AddInput(&request, "price", "FP32", {2, 1})->mutable_contents();
+  price->add_fp32_contents(-2.5F);
+  price->add_fp32_contents(1);
+  auto* hash = AddInput(&request, "hash", "UINT64", {2})->mutable_contents();
+  hash->add_uint64_contents(~uint64_t{0});
+  hash->add_uint64_contents(7);
+  AddInput(&request, "none", "FP32", {1})->mutable_contents()->add_fp32_contents(1);
+  return request;
+}
+
+template <typename T>
+std::string Raw(std::initializer_list<T> values) {
+  return {reinterpret_cast<const char*>(values.begin()), values.size() * sizeof(T)};
+}
+
+std::string RawStrings(std::initializer_list<const char*> values) {
+  std::string raw;
+  for (const std::string value : values) raw += Raw<uint32_t>({static_cast<uint32_t>(value.size())}) + value;
+  return raw;
+}
+
+inference::ModelInferRequest RawRequest() {
+  inference::ModelInferRequest request;
+  request.set_model_version("3");
+  AddInput(&request, "clicks", "INT64", {2});
+  request.add_raw_input_contents(Raw<int64_t>({102, 103}));
+  AddInput(&request, "clicks.lengths", "INT64", {1});
+  request.add_raw_input_contents(Raw<int64_t>({2}));
+  AddInput(&request, "topics", "BYTES", {1, 2});
+  request.add_raw_input_contents(RawStrings({"s0", "s9"}));
+  AddInput(&request, "item", "INT16", {3});
+  request.add_raw_input_contents(Raw<int16_t>({100, -1, 102}));
+  AddInput(&request, "price", "FP16", {2});
+  request.add_raw_input_contents(Raw<uint16_t>({0x3C00, 0x0001}));
+  AddInput(&request, "price.lengths", "UINT8", {3, 1});
+  request.add_raw_input_contents(Raw<uint8_t>({1, 0, 1}));
+  AddInput(&request, "age", "BF16", {1});
+  request.add_raw_input_contents(Raw<uint16_t>({0x4220}));
+  AddInput(&request, "hash", "INT8", {3});
+  request.add_raw_input_contents(Raw<int8_t>({-1, 0, 1}));
+  AddInput(&request, "days", "FP32", {1});
+  request.add_raw_input_contents(Raw<float>({0.25F}));
+  return request;
+}
+
 void WriteModel(const std::string& path, const std::string& config, const StoragePrecision& precision) {
   ServedModel model(config, 1, precision);
   v1::GoldenRequest& golden = *model.contents.header.add_golden();
@@ -137,6 +215,8 @@ void Run(const std::string& corpus) {
   Write(corpus + "/score_request/full", FullRequest().SerializeAsString());
   Write(corpus + "/score_request/flat", FlatRequest().SerializeAsString());
   Write(corpus + "/score_request/long", LongRequest().SerializeAsString());
+  Write(corpus + "/infer_request/typed", TypedRequest().SerializeAsString());
+  Write(corpus + "/infer_request/raw", RawRequest().SerializeAsString());
   std::filesystem::create_directories(corpus + "/model_file");
   const std::string features = absl::StrCat(kAllFeatures, kAlignedSequences);
   WriteModel(corpus + "/model_file/every_feature", absl::StrCat(features, "network {", kAttention, kEveryBlock, "}"),

@@ -109,12 +109,8 @@ int RequestEncoder::FindFeature(const ColumnView& column) const {
     const auto found = std::lower_bound(by_id_.begin(), by_id_.end(), std::pair(column.feature_id, 0));
     return found != by_id_.end() && found->first == column.feature_id ? found->second : -1;
   }
-  return FindFeature(column.feature);
-}
-
-int RequestEncoder::FindFeature(std::string_view name) const {
-  const auto found = std::lower_bound(by_name_.begin(), by_name_.end(), std::pair(name, 0));
-  return found != by_name_.end() && found->first == name ? found->second : -1;
+  const auto found = std::lower_bound(by_name_.begin(), by_name_.end(), std::pair(column.feature, 0));
+  return found != by_name_.end() && found->first == column.feature ? found->second : -1;
 }
 
 absl::Status RequestEncoder::CheckType(const ColumnView& column, const FeatureSpec& feature, size_t rows,

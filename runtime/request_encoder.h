@@ -4,8 +4,6 @@
 
 #include <cstdint>
 #include <string>
-#include <string_view>
-#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -41,13 +39,10 @@ class RequestEncoder {
   // use. `counts` may be null.
   absl::Status Encode(const RequestView& request, EncodedBatch* batch, EncodeCounts* counts) const;
 
-  const ModelSpec& spec() const { return spec_; }
-  // Index of the feature in the spec; -1 when the model does not know it.
-  int FindFeature(std::string_view name) const;
-
  private:
   // What a request without the feature gets, one row.
   EncodedFeature EncodeDefault(int feature) const;
+  // Index of the column's feature; -1 when the model does not know it.
   int FindFeature(const ColumnView& column) const;
   absl::Status EncodeColumn(const ColumnView& column, int feature, size_t rows, EncodedFeature* out,
                             EncodeCounts* counts) const;

@@ -1,8 +1,8 @@
 #include "server/infer_request_adapter.h"
 
 #include <algorithm>
-#include <cstring>
 #include <limits>
+#include <utility>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
@@ -292,7 +292,7 @@ uint64_t InferRequestAdapter::GreatestRows() const {
   return rows;
 }
 
-absl::Status InferRequestAdapter::ReadHead(google::protobuf::io::ZeroCopyInputStream* bytes, InferRequestHead* head) {
+absl::Status InferRequestAdapter::ReadHead(google::protobuf::io::ZeroCopyInputStream* bytes, RequestHead* head) {
   const absl::Status status = Walk(bytes);
   VersionOrLabel version;
   if (status.ok()) {
@@ -404,9 +404,7 @@ void InferRequestAdapter::MakeView(const ModelSpec& spec, size_t candidates) {
   view_ = {candidates, context_, candidates_};
 }
 
-absl::Status InferRequestAdapter::Parse(google::protobuf::io::ZeroCopyInputStream* bytes,
-                                        const RequestEncoder& encoder) {
-  const ModelSpec& spec = encoder.spec();
+absl::Status InferRequestAdapter::Parse(google::protobuf::io::ZeroCopyInputStream* bytes, const ModelSpec& spec) {
   view_ = {};
   values_.Clear();
   places_.clear();
@@ -416,14 +414,14 @@ absl::Status InferRequestAdapter::Parse(google::protobuf::io::ZeroCopyInputStrea
   answer_raw_ = !raw_.empty();
   for (Input& input : inputs_) {
     if (input.is_lengths) continue;
-    input.feature = encoder.FindFeature(input.tensor.name);
+    input.feature = spec.FindFeature(input.tensor.name);
     if (input.feature >= 0) {
       HILOMOE_RETURN_IF_ERROR(CountRows(spec, &input));
       continue;
     }
     ++unknown_;
     if (!HasLengthsSuffix(input.tensor.name)) continue;
-    if (encoder.FindFeature(input.tensor.name.substr(0, input.tensor.name.size() - kSuffix.size())) >= 0) {
+    if (spec.FindFeature(input.tensor.name.substr(0, input.tensor.name.size() - kSuffix.size())) >= 0) {
       return BadTensor(input.tensor, "lengths without a tensor that has the values");
     }
   }
@@ -436,21 +434,25 @@ absl::Status InferRequestAdapter::Parse(google::protobuf::io::ZeroCopyInputStrea
   return absl::OkStatus();
 }
 
-const inference::ModelInferResponse& InferRequestAdapter::Respond(std::string_view model, uint64_t version,
-                                                                  absl::Span<const float> scores) {
+absl::Span<float> InferRequestAdapter::StartResponse() {
+  scores_.resize(view_.num_candidates);
+  return absl::MakeSpan(scores_);
+}
+
+const inference::ModelInferResponse& InferRequestAdapter::FinishResponse(const ServedModel& model, const ScoreTimes&) {
   response_.Clear();
-  response_.mutable_model_name()->assign(model);
-  absl::StrAppend(response_.mutable_model_version(), version);
+  response_.set_model_name(model.name());
+  absl::StrAppend(response_.mutable_model_version(), model.version());
   response_.set_id(kept_id_);
   inference::ModelInferResponse::InferOutputTensor* output = response_.add_outputs();
   output->set_name(kScoresOutput);
   output->set_datatype("FP32");
-  output->add_shape(static_cast<int64_t>(scores.size()));
+  output->add_shape(static_cast<int64_t>(scores_.size()));
   if (answer_raw_) {
-    response_.add_raw_output_contents()->assign(reinterpret_cast<const char*>(scores.data()),
-                                                scores.size() * sizeof(float));
+    response_.add_raw_output_contents()->assign(reinterpret_cast<const char*>(scores_.data()),
+                                                scores_.size() * sizeof(float));
   } else {
-    output->mutable_contents()->mutable_fp32_contents()->Add(scores.begin(), scores.end());
+    output->mutable_contents()->mutable_fp32_contents()->Add(scores_.begin(), scores_.end());
   }
   return response_;
 }
@@ -462,8 +464,11 @@ size_t InferRequestAdapter::kept_bytes() const {
 }
 
 void InferRequestAdapter::Recycle() {
-  if (kept_bytes() > kMaxKeptBytes) *this = InferRequestAdapter();
   view_ = {};
+  if (kept_bytes() <= kMaxKeptBytes) return;
+  // Assigned to, a string would keep its memory.
+  InferRequestAdapter empty;
+  std::swap(*this, empty);
 }
 
 }  // namespace hilomoe

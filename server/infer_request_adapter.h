@@ -13,9 +13,10 @@
 #include "absl/types/span.h"
 #include "google/protobuf/io/zero_copy_stream.h"
 #include "inference/grpc_inference_service.pb.h"
-#include "runtime/request_encoder.h"
+#include "model/model_spec.h"
 #include "runtime/request_view.h"
 #include "server/infer_tensor.h"
+#include "server/wire_protocol.h"
 
 namespace hilomoe {
 
@@ -32,43 +33,31 @@ struct VersionOrLabel {
 };
 absl::Status ParseModelVersion(std::string_view text, VersionOrLabel* version);
 
-// What admission has to know about a request before its contents are read.
-struct InferRequestHead {
-  std::string model;
-  uint64_t version = 0;
-  std::string label;
-  // An upper bound of what Parse will find for any model: the greatest number of rows among all tensors.
-  uint32_t num_candidates = 0;
-};
-
-// Reads requests over and over in the same memory, without message objects: what a request makes this class hold is
-// bounded by eight times its bytes and 1 MiB. One thread.
-class InferRequestAdapter {
+// Reads requests without message objects: what a request makes this class hold is bounded by eight times its bytes and
+// 1 MiB.
+class InferRequestAdapter : public WireProtocol {
  public:
   // INVALID_ARGUMENT for bytes that are no ModelInferRequest, names that are overlong or not UTF-8, more than
   // kMaxTensors tensors, outputs other than `scores`, tensors in shared memory, and raw contents that are not as many
-  // as inputs. Contents are passed over.
-  absl::Status ReadHead(google::protobuf::io::ZeroCopyInputStream* bytes, InferRequestHead* head);
+  // as inputs. num_candidates is an upper bound of what Parse will find for any model: the greatest number of rows
+  // among all tensors.
+  absl::Status ReadHead(google::protobuf::io::ZeroCopyInputStream* bytes, RequestHead* head) override;
 
-  // For the model of `encoder`. Errors as ReadHead, and INVALID_ARGUMENT that names the tensor for shapes that do not
-  // fit the contents or each other, wrong datatypes, raw beside typed contents, and lengths without values. Differs
-  // from a protobuf parser in refusing `contents` that stand twice in a tensor. N are the rows of the CANDIDATE
-  // features' tensors, which must agree; without any the greatest number of rows in the request. A CONTEXT feature of N
-  // > 1 rows is flat, as among ScoreRequest's candidates. A tensor `x.lengths` beside a tensor `x` always belongs to
-  // it.
-  absl::Status Parse(google::protobuf::io::ZeroCopyInputStream* bytes, const RequestEncoder& encoder);
+  // Errors as ReadHead, and INVALID_ARGUMENT that names the tensor for shapes that do not fit the contents or each
+  // other, wrong datatypes, raw beside typed contents, and lengths without values. Differs from a protobuf parser in
+  // refusing `contents` that stand twice in a tensor.
+  // N are the rows of the CANDIDATE features' tensors, which must agree; without any the greatest number of rows in the
+  // request. A CONTEXT feature of N > 1 rows is flat, as among ScoreRequest's candidates. A tensor `x.lengths` beside a
+  // tensor `x` always belongs to it.
+  absl::Status Parse(google::protobuf::io::ZeroCopyInputStream* bytes, const ModelSpec& spec) override;
+  const RequestView& view() const override { return view_; }
 
-  // Valid until the next ReadHead, Parse or Recycle.
-  const RequestView& view() const { return view_; }
+  // Raw if the request was.
+  absl::Span<float> StartResponse() override;
+  const inference::ModelInferResponse& FinishResponse(const ServedModel& model, const ScoreTimes& times) override;
 
-  // The answer to the parsed request, raw if it was. Valid until the next call of anything here.
-  const inference::ModelInferResponse& Respond(std::string_view model, uint64_t version,
-                                               absl::Span<const float> scores);
-
-  // To be called when the request is done with. Memory is kept for the next one, up to kMaxKeptBytes.
-  static constexpr size_t kMaxKeptBytes = 4 << 20;
-  void Recycle();
-  size_t kept_bytes() const;  // the answer's, four for each candidate, not counted
+  void Recycle() override;
+  size_t kept_bytes() const;  // the answer's, eight for each candidate, not counted
 
  private:
   struct Input {
@@ -108,6 +97,7 @@ class InferRequestAdapter {
   RequestView view_;
   bool answer_raw_ = false;
   std::string kept_id_;
+  std::vector<float> scores_;
   inference::ModelInferResponse response_;
 };
 

@@ -156,6 +156,20 @@ void Vocabulary::Prefetch(uint64_t hash) const {
   if (hash_buckets_ == 0) __builtin_prefetch(&buckets_[Scale(hash, buckets_.size())]);
 }
 
+std::vector<int64_t> Vocabulary::Int64Ids() const {
+  std::vector<std::pair<uint32_t, int64_t>> by_row;
+  for (const VocabularyBucket& bucket : buckets_) {
+    for (int i = 0; i < VocabularyBucket::kPlaces; ++i) {
+      if (bucket.row[i] != 0) by_row.emplace_back(bucket.row[i], static_cast<int64_t>(bucket.key[i]));
+    }
+  }
+  std::sort(by_row.begin(), by_row.end());
+  std::vector<int64_t> ids;
+  ids.reserve(by_row.size());
+  for (const auto& [row, id] : by_row) ids.push_back(id);
+  return ids;
+}
+
 uint32_t Vocabulary::Find(int64_t id, uint64_t hash) const {
   if (hash_buckets_ > 0) return kReservedRows + static_cast<uint32_t>(Scale(hash, hash_buckets_));
   return Look(static_cast<uint64_t>(id), hash);

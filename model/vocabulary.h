@@ -51,6 +51,9 @@ class Vocabulary {
   uint64_t Hash(std::string_view id) const;
   void Prefetch(uint64_t hash) const;
 
+  // Of a vocabulary of INT64 ids: those that have a row, in the order of their rows.
+  std::vector<int64_t> Int64Ids() const;
+
  private:
   uint32_t Look(uint64_t key, uint64_t hash) const;
 

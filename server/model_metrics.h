@@ -13,9 +13,10 @@
 
 namespace hilomoe {
 
-enum class Method { kScore, kGetModel };
-inline constexpr int kMethods = 2;
-inline constexpr const char* kMethodNames[kMethods] = {"Score", "GetModel"};
+// kControl: what the v2 protocol asks beside scores.
+enum class Method { kScore, kScoreStream, kGetModel, kModelInfer, kControl };
+inline constexpr int kMethods = 5;
+inline constexpr const char* kMethodNames[kMethods] = {"Score", "ScoreStream", "GetModel", "ModelInfer", "Control"};
 
 // The canonical codes of gRPC, 0 = OK to 16.
 inline constexpr int kStatusCodes = 17;

@@ -4,6 +4,7 @@
 #include <string>
 #include <thread>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "grpc/grpc.h"
@@ -18,6 +19,7 @@
 #include "runtime/cpu_count.h"
 #include "runtime/tile_team.h"
 #include "server/call_loop.h"
+#include "server/inference_service.h"
 #include "server/log.h"
 #include "server/scoring_service.h"
 
@@ -43,6 +45,7 @@ struct Server::State {
   std::unique_ptr<ModelRepository> repository;
   std::unique_ptr<CallLoop> loop;
   std::unique_ptr<ScoringService> service;
+  std::unique_ptr<InferenceService> inference;
   std::unique_ptr<grpc::Server> grpc;
   int listen_port = 0;
   bool shut_down = false;
@@ -75,18 +78,26 @@ absl::Status Server::State::StartGrpc(const v1::ServerConfig& config, uint32_t e
   quota.SetMaxThreads(kMaxReflectionThreads);
   builder.SetResourceQuota(quota);
 
-  service = std::make_unique<ScoringService>(config.max_candidates());
+  service = std::make_unique<ScoringService>();
   builder.RegisterService(service->grpc_service());
+  inference = std::make_unique<InferenceService>();
+  builder.RegisterService(inference->grpc_service());
   loop = std::make_unique<CallLoop>(builder.AddCompletionQueue(), evaluation_threads, config.max_queued_candidates());
-  service->Connect({loop.get(), repository.get(), metrics.get()});
   grpc = builder.BuildAndStart();
   if (grpc == nullptr || listen_port == 0) {
     return absl::UnavailableError(absl::StrCat("cannot listen on listen_address '", config.listen_address(),
                                                "': taken, not permitted or not of this machine"));
   }
+  const ScoringService::Limits limits{config.max_candidates(), config.max_queue_ms()};
+  const MethodDependencies dependencies{loop.get(), repository.get(), metrics.get()};
+  service->Connect(limits, dependencies);
+  inference->Connect(limits, dependencies);
   metrics->WatchAdmission(&loop->admission());
-  loop->Start(service->methods());
+  std::vector<RpcMethod*> methods = service->methods();
+  for (RpcMethod* method : inference->methods()) methods.push_back(method);
+  loop->Start(methods);
   grpc->GetHealthCheckService()->SetServingStatus(kScoringServiceName, true);
+  grpc->GetHealthCheckService()->SetServingStatus(kInferenceServiceName, true);
   grpc->GetHealthCheckService()->SetServingStatus(true);
   metrics->SetReady(true);
   return absl::OkStatus();

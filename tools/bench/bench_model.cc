@@ -20,8 +20,6 @@
 namespace hilomoe::bench {
 namespace {
 
-constexpr uint64_t kSeed = 20'251'010;
-
 // The finaliser of splitmix64: a bijection.
 uint64_t Mix(uint64_t x) {
   x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9;
@@ -55,14 +53,14 @@ v1::ModelConfig MakeConfig(const BenchModelOptions& options) {
 }
 
 // Of a size that keeps activations and logits around 1.
-std::vector<float> RandomWeights(const ModelSpec& spec, const TensorRegistry& registry) {
-  std::mt19937_64 engine(kSeed);
+std::vector<float> RandomWeights(const ModelSpec& spec, const TensorRegistry& registry, uint64_t seed) {
+  std::mt19937_64 engine(seed);
   std::normal_distribution<float> normal;
   std::vector<float> weights(registry.size());
   float* const tables = weights.data();
   const size_t in_tables = registry.tensors()[registry.gathered()].offset;
   for (size_t i = 0; i < in_tables; ++i) {
-    const float uniform = static_cast<float>(Mix(i) >> 40) * 0x1p-24F;  // in [0, 1)
+    const float uniform = static_cast<float>(Mix(seed << 40 ^ i) >> 40) * 0x1p-24F;  // in [0, 1)
     tables[i] = (uniform - 0.5F) * std::sqrt(12.0F);
   }
   for (size_t t = registry.gathered(); t < registry.tensors().size(); ++t) {
@@ -143,19 +141,22 @@ double PackedBytes(Precision precision) {
 
 absl::StatusOr<std::unique_ptr<BenchModel>> BenchModel::Create(const BenchModelOptions& options) {
   auto model = std::unique_ptr<BenchModel>(new BenchModel(options));
-  HILOMOE_RETURN_IF_ERROR(model->Write());
+  std::string pattern = (std::filesystem::temp_directory_path() / "hilomoe_bench_XXXXXX").string();
+  if (::mkdtemp(pattern.data()) == nullptr) return SystemError(errno, "cannot create directory", pattern);
+  model->directory_ = pattern;
+  HILOMOE_RETURN_IF_ERROR(model->Write(model->path()));
   return model;
 }
 
-absl::Status BenchModel::Write() {
-  std::string pattern = (std::filesystem::temp_directory_path() / "hilomoe_bench_XXXXXX").string();
-  if (::mkdtemp(pattern.data()) == nullptr) return SystemError(errno, "cannot create directory", pattern);
-  directory_ = pattern;
+absl::Status WriteBenchModel(const BenchModelOptions& options, const std::string& path) {
+  return BenchModel(options).Write(path);
+}
 
+absl::Status BenchModel::Write(const std::string& path) {
   const std::vector<uint32_t> table_rows(spec_.tables().size(), kReservedRows + options_.ids);
   const TensorRegistry training = TensorRegistry::ForTraining(spec_, table_rows);
   const TensorRegistry serving = TensorRegistry::ForServing(spec_, table_rows);
-  std::vector<float> weights = RandomWeights(spec_, training);
+  std::vector<float> weights = RandomWeights(spec_, training, options_.seed);
   const std::vector<std::vector<float>> tensors = FoldTensors(spec_, training, serving, weights);
 
   const size_t in_tables = training.tensors()[training.gathered()].offset;
@@ -174,7 +175,7 @@ absl::Status BenchModel::Write() {
     VocabularyIds& ids = contents.vocabularies.emplace_back();
     for (uint32_t rank = 0; rank < options_.ids; ++rank) ids.int64s.push_back(IdOf(feature, rank));
   }
-  return WriteModelFile(path(), contents);
+  return WriteModelFile(path, contents);
 }
 
 BenchModel::~BenchModel() {

@@ -35,10 +35,11 @@ struct BenchModelOptions {
   int experts = 16;
   int top_k = 0;
   Precision precision = Precision::kFloat32;  // of tables, blocks and experts alike
+  uint64_t seed = 20'251'010;                 // of the weights
 
   bool operator<(const BenchModelOptions& other) const {
-    return std::tie(ids, layers, experts, top_k, precision) <
-           std::tie(other.ids, other.layers, other.experts, other.top_k, other.precision);
+    return std::tie(ids, layers, experts, top_k, precision, seed) <
+           std::tie(other.ids, other.layers, other.experts, other.top_k, other.precision, other.seed);
   }
 };
 
@@ -51,6 +52,9 @@ Flops BenchFlops(const BenchModelOptions& options);
 double BenchDenseBytes(const BenchModelOptions& options);  // of all served tensors but the tables of ids, as packed
 // Of a number of a packed weight.
 double PackedBytes(Precision precision);
+
+// Writes the model's file where it is to stay; atomically, as WriteModelFile.
+absl::Status WriteBenchModel(const BenchModelOptions& options, const std::string& path);
 
 class BenchModel {
  public:
@@ -74,12 +78,13 @@ class BenchModel {
   std::string path() const { return directory_ + "/model.hilomoe"; }
 
  private:
+  friend absl::Status WriteBenchModel(const BenchModelOptions& options, const std::string& path);
   explicit BenchModel(const BenchModelOptions& options) : options_(options), spec_(BenchSpec(options)) {}
-  absl::Status Write();
+  absl::Status Write(const std::string& path);
 
   const BenchModelOptions options_;
   const ModelSpec spec_;
-  std::string directory_;       // temporary
+  std::string directory_;       // temporary; empty: none
   std::vector<Rounded> dense_;  // the trained tensors behind the tables of ids
   ModelTensors<const Rounded> reference_tensors_;
   std::mutex mutex_;

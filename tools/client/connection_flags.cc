@@ -1,13 +1,13 @@
 #include "tools/client/connection_flags.h"
 
-#include <cstdint>
-#include <string>
-
 #include "absl/flags/flag.h"
+#include "absl/strings/str_cat.h"
 
 ABSL_FLAG(std::string, server, "127.0.0.1:8500", "address of the server, host:port or unix:path");
 ABSL_FLAG(std::string, model, "", "name of the model; may be left out if the server has only one");
 ABSL_FLAG(uint64_t, model_version, 0, "version of the model; 0: the newest that is served");
+ABSL_FLAG(int64_t, deadline_ms, 1000, "of one attempt at a request");
+ABSL_FLAG(std::string, report, "", "JSON file for the summary");
 ABSL_FLAG(int64_t, connect_timeout_ms, 5000, "how long to try to reach the server");
 
 namespace hilomoe {
@@ -25,6 +25,12 @@ absl::StatusOr<ConnectionOptions> ConnectionOptionsFromFlags() {
     return absl::InvalidArgumentError("--connect_timeout_ms must be above 0");
   }
   return options;
+}
+
+absl::Status CheckRange(std::string_view flag, int64_t value, int64_t least, int64_t most) {
+  if (value >= least && value <= most) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("--", absl::string_view(flag.data(), flag.size()), ": ", value,
+                                                 " is not between ", least, " and ", most));
 }
 
 }  // namespace hilomoe

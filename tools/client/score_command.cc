@@ -14,23 +14,16 @@
 ABSL_FLAG(std::string, input, "", "log to score: CSV or TSV, plain, .gz or .zst; - is the standard input");
 ABSL_FLAG(std::string, output, "",
           "where the scores go: CSV, compressed if named .gz or .zst; - is the standard output");
-ABSL_FLAG(std::string, report, "", "JSON file for the summary");
 ABSL_FLAG(std::vector<std::string>, keep_columns, {}, "columns of the log to put before the score, a,b,c");
 ABSL_FLAG(std::string, group_by, "", "column whose equal neighbours travel as one request; empty: the model's own");
 ABSL_FLAG(bool, flat, false, "one request per row");
 ABSL_FLAG(int64_t, max_candidates, 1000, "rows of a request; longer groups are split");
 ABSL_FLAG(int64_t, max_in_flight, 16, "requests under way at a time");
-ABSL_FLAG(int64_t, deadline_ms, 1000, "of one attempt at a request");
 ABSL_FLAG(int64_t, retries, 3, "of a request that is answered UNAVAILABLE or RESOURCE_EXHAUSTED");
 ABSL_FLAG(bool, metrics, true, "compute AUC and the like if the log has the model's label column; 17 bytes per row");
 
 namespace hilomoe {
 namespace {
-
-absl::Status CheckRange(const char* flag, int64_t value, int64_t least, int64_t most) {
-  if (value >= least && value <= most) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat("--", flag, ": ", value, " is not between ", least, " and ", most));
-}
 
 absl::StatusOr<ScoreLogOptions> OptionsFromFlags(const std::vector<std::string>& arguments) {
   ScoreLogOptions options;

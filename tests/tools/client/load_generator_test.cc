@@ -1,0 +1,286 @@
+// Loads on servers in this process, over loopback.
+#include "tools/client/load_generator.h"
+
+#include <atomic>
+#include <chrono>
+#include <memory>
+#include <mutex>
+#include <thread>
+
+#include "absl/strings/str_cat.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "server/server.h"
+#include "tests/server/test_client.h"
+#include "tests/server/test_model.h"
+#include "tests/tools/client/fake_server.h"
+#include "tools/client/arrival_schedule.h"
+#include "tools/client/echo_server.h"
+#include "tools/client/load_channels.h"
+#include "tools/client/load_report.h"
+#include "tools/client/synthetic_requests.h"
+
+namespace hilomoe {
+namespace {
+
+using ::testing::HasSubstr;
+
+LoadOptions Short(double rate) {
+  LoadOptions options;
+  options.rate = rate;
+  options.concurrency = 4;
+  options.warmup = absl::Milliseconds(50);
+  options.duration = absl::Milliseconds(300);
+  options.deadline = absl::Seconds(10);
+  return options;
+}
+
+std::vector<std::shared_ptr<grpc::Channel>> Channels(const std::string& target, size_t connections = 1) {
+  LoadChannelOptions options;
+  options.target = target;
+  options.connections = connections;
+  auto channels = ConnectForLoad(options);
+  EXPECT_TRUE(channels.ok()) << channels.status();
+  return channels.ok() ? *std::move(channels) : std::vector<std::shared_ptr<grpc::Channel>>();
+}
+
+class LoadTest : public ::testing::Test {
+ protected:
+  std::unique_ptr<Server> Start() {
+    ServerOptions options;
+    options.config.set_model_repository(directory_.path());
+    options.config.set_listen_address("127.0.0.1:0");
+    options.config.set_metrics_address("127.0.0.1:0");
+    options.config.set_evaluation_threads(2);
+    auto server = Server::BuildAndStart(options);
+    EXPECT_TRUE(server.ok()) << server.status();
+    return *std::move(server);
+  }
+  static std::string Address(const Server& server) { return absl::StrCat("127.0.0.1:", server.listen_port()); }
+
+  std::vector<v1::ScoreRequest> Requests(const std::string& path) {
+    const ModelFile file = *ModelFile::Open(path);
+    return SyntheticRequests(file.spec(), KnownIdsOf(file),
+                             {.count = 12, .candidates = *ParseCandidateMix("1:1,65:1,200:1"), .seed = 1});
+  }
+  // Of the files <root>/<version>/model.hilomoe.
+  ExpectedScores Expect(const std::string& root) {
+    auto files = ListModelVersions(root);
+    EXPECT_TRUE(files.ok()) << files.status();
+    auto expected = ExpectedScores::Compute(*files, requests_);
+    EXPECT_TRUE(expected.ok()) << expected.status();
+    return *std::move(expected);
+  }
+  LoadReport Load(const std::string& target, const ExpectedScores* expected, const LoadOptions& options,
+                  size_t connections = 1) {
+    LoadRecorder recorder(WireMethod::kScore, requests_, expected);
+    LoadGenerator generator(Channels(target, connections), WireMethod::kScore, requests_, options, &recorder);
+    return MakeLoadReport(generator.Run(), recorder, options, requests_, {});
+  }
+
+  TemporaryDirectory directory_;
+  std::vector<v1::ScoreRequest> requests_;
+};
+
+TEST_F(LoadTest, RightScoresAreRight) {
+  requests_ = Requests(WriteTestModel(directory_.path()));
+  const std::unique_ptr<Server> server = Start();
+  const ExpectedScores expected = Expect(directory_.path() + "/ctr");
+  for (const double rate : {0.0, 200.0}) {
+    const LoadReport report = Load(Address(*server), &expected, Short(rate), 3);
+    EXPECT_TRUE(report.scores_are_right()) << report.first_wrong;
+    EXPECT_GE(report.right, report.all.sent);
+    EXPECT_GT(report.all.sent, 0);
+    EXPECT_EQ(report.all.failed + report.all.refused, 0) << report.first_failure;
+    EXPECT_EQ(report.by_version, (std::map<uint64_t, int64_t>{{1, report.all.sent}}));
+  }
+}
+
+TEST_F(LoadTest, ScoresOfAnotherModelAreWrong) {
+  requests_ = Requests(WriteTestModel(directory_.path()));
+  const std::unique_ptr<Server> server = Start();
+  TemporaryDirectory other;
+  WriteTestModel(other.path(), {.seed = 2});
+  const ExpectedScores of_other = Expect(other.path() + "/ctr");
+  LoadReport report = Load(Address(*server), &of_other, Short(0));
+  EXPECT_FALSE(report.scores_are_right());
+  EXPECT_EQ(report.right, 0);
+  EXPECT_GE(report.wrong, report.all.sent);
+  EXPECT_THAT(report.first_wrong, HasSubstr("version 1, request "));
+  EXPECT_THAT(report.first_wrong, HasSubstr(" instead of "));
+
+  // The right file under another version's name.
+  TemporaryDirectory renamed;
+  WriteTestModel(renamed.path(), {.version = 2});
+  const ExpectedScores of_renamed = Expect(renamed.path() + "/ctr");
+  report = Load(Address(*server), &of_renamed, Short(0));
+  EXPECT_FALSE(report.scores_are_right());
+  EXPECT_GE(report.unknown_version, report.all.sent);
+}
+
+// One bit of one score.
+TEST_F(LoadTest, OneBitIsEnoughToBeWrong) {
+  const std::string path = WriteTestModel(directory_.path());
+  requests_ = Requests(path);
+  const ExpectedScores expected = Expect(directory_.path() + "/ctr");
+  LoadRecorder recorder(WireMethod::kScore, requests_, &expected);
+  v1::ScoreResponse response;
+  response.set_version(1);
+  for (const float score : DirectScores(path, requests_[5])) response.add_scores(score);
+  const auto add = [&] {
+    const std::string text = response.SerializeAsString();
+    const grpc::Slice slice(text);
+    grpc::ByteBuffer bytes(&slice, 1);
+    LoadRecord record;
+    record.request = 5;
+    recorder.Add(record, grpc::Status::OK, false, &bytes);
+    return recorder.records().back().verdict;
+  };
+  EXPECT_EQ(add(), Verdict::kRight);
+  response.set_scores(0, std::nextafter(response.scores(0), 1.0F));
+  EXPECT_EQ(add(), Verdict::kWrong);
+  EXPECT_THAT(recorder.first_wrong(), HasSubstr("request 5 of the set: candidate 0 has score"));
+  response.set_scores(0, std::nextafter(response.scores(0), 0.0F));
+  EXPECT_EQ(add(), Verdict::kRight);
+  response.add_scores(0.5F);
+  EXPECT_EQ(add(), Verdict::kWrong);
+}
+
+// While one request keeps the server from all others, those are sent at their times, and their latency counts from
+// then on.
+TEST_F(LoadTest, AnOpenLoopIsNotHeldUpByAStall) {
+  std::mutex one_at_a_time;
+  std::atomic<int> arrived{0};
+  const absl::Duration stall = absl::Milliseconds(400);
+  absl::Time stall_end;
+  FakeServer server([&](grpc::ServerContext*, const v1::ScoreRequest&, v1::ScoreResponse*) {
+    if (arrived++ == 0) {
+      const std::lock_guard lock(one_at_a_time);
+      absl::SleepFor(stall);
+      stall_end = absl::Now();
+    } else {
+      // What is sent 50 ms after the first request and later finds it in there.
+      const std::lock_guard lock(one_at_a_time);
+    }
+    return grpc::Status::OK;
+  });
+  v1::ScoreRequest request;
+  request.set_num_candidates(1);
+  requests_.push_back(request);
+  LoadOptions options = Short(300);
+  options.warmup = absl::ZeroDuration();
+  LoadRecorder recorder(WireMethod::kScore, requests_, nullptr);
+  LoadGenerator generator(Channels(server.address()), WireMethod::kScore, requests_, options, &recorder);
+  const LoadRun run = generator.Run();
+
+  ArrivalSchedule schedule(options.rate, options.seed);
+  size_t arrivals = 0;
+  int64_t first = schedule.NextNs();
+  for (int64_t at = first; at < run.end_ns; at = schedule.NextNs()) ++arrivals;
+  EXPECT_EQ(recorder.records().size(), arrivals);
+  const int64_t end_of_stall = absl::ToInt64Nanoseconds(stall_end - run.start);
+  int waited = 0;
+  for (const LoadRecord& record : recorder.records()) {
+    EXPECT_EQ(record.code, grpc::OK);
+    if (record.start_ns < first + 50'000'000 || record.start_ns >= end_of_stall) continue;
+    ++waited;
+    // The clocks of both differ by less.
+    EXPECT_GT(record.start_ns + record.latency_ns, end_of_stall - 20'000'000);
+  }
+  EXPECT_GT(waited, 10);
+}
+
+TEST_F(LoadTest, WhatFailsIsCounted) {
+  FakeServer server([&](grpc::ServerContext* context, const v1::ScoreRequest&, v1::ScoreResponse*) {
+    static std::atomic<int> calls{0};
+    switch (calls++ % 3) {
+      case 0:
+        context->AddTrailingMetadata("grpc-retry-pushback-ms", "7");
+        return grpc::Status(grpc::RESOURCE_EXHAUSTED, "too much");
+      case 1:
+        return grpc::Status(grpc::INTERNAL, "broken");
+      default:
+        return grpc::Status::OK;
+    }
+  });
+  v1::ScoreRequest request;
+  request.set_num_candidates(1);
+  requests_.push_back(request);
+  const LoadReport report = Load(server.address(), nullptr, Short(0));
+  EXPECT_GT(report.all.good, 0);
+  EXPECT_GT(report.all.refused, 0);
+  EXPECT_GT(report.all.failed, 0);
+  EXPECT_EQ(report.pushbacks, report.all.refused);
+  EXPECT_EQ(report.all.refusal_latency.count(), static_cast<uint64_t>(report.all.refused));
+  EXPECT_EQ(report.all.by_code.at("INTERNAL"), report.all.failed);
+  EXPECT_EQ(report.all.sent, report.all.good + report.all.refused + report.all.failed);
+}
+
+TEST_F(LoadTest, EndsWhenTheServerGoesAway) {
+  requests_ = Requests(WriteTestModel(directory_.path()));
+  std::unique_ptr<Server> server = Start();
+  const std::string address = Address(*server);
+  for (const double rate : {0.0, 200.0}) {
+    if (server == nullptr) server = Start();
+    LoadRecorder recorder(WireMethod::kScore, requests_, nullptr);
+    LoadOptions options = Short(rate);
+    options.deadline = absl::Milliseconds(200);
+    LoadGenerator generator(Channels(Address(*server)), WireMethod::kScore, requests_, options, &recorder);
+    std::thread stopper([&] {
+      absl::SleepFor(absl::Milliseconds(100));
+      server.reset();
+    });
+    const LoadRun run = generator.Run();
+    stopper.join();
+    const LoadReport report = MakeLoadReport(run, recorder, options, requests_, {});
+    EXPECT_GT(report.all.failed, 0);
+    EXPECT_FALSE(report.first_failure.empty());
+  }
+}
+
+TEST_F(LoadTest, GoesOnlyToHealthyServers) {
+  requests_ = Requests(WriteTestModel(directory_.path()));
+  const std::unique_ptr<Server> a = Start(), b = Start();
+  a->StartDraining();
+  LoadChannelOptions channels;
+  channels.target = absl::StrCat("ipv4:", Address(*a), ",", Address(*b));
+  for (const bool watch_health : {false, true}) {
+    channels.watch_health = watch_health;
+    auto connected = ConnectForLoad(channels);
+    ASSERT_TRUE(connected.ok()) << connected.status();
+    const auto served_by_a = [&] {
+      return SeriesValue(Scrape(a->metrics_port()),
+                         R"(hilomoe_requests_total{model="ctr",version="1",method="Score",code="OK"})");
+    };
+    const double before = watch_health ? served_by_a() : 0;
+    LoadRecorder recorder(WireMethod::kScore, requests_, nullptr);
+    LoadGenerator generator(*std::move(connected), WireMethod::kScore, requests_, Short(0), &recorder);
+    generator.Run();
+    if (watch_health) {
+      EXPECT_EQ(served_by_a(), before);
+    }
+    EXPECT_EQ(recorder.first_failure(), "");
+  }
+  b->StartDraining();
+  channels.watch_health = true;
+  channels.connect_timeout = absl::Milliseconds(200);
+  const auto connected = ConnectForLoad(channels);
+  EXPECT_EQ(connected.status().code(), absl::StatusCode::kUnavailable);
+  EXPECT_THAT(std::string(connected.status().message()), HasSubstr("it is not healthy"));
+}
+
+TEST_F(LoadTest, EchoAnswersWithoutLooking) {
+  auto server = EchoServer::Start({.candidates = 65});
+  ASSERT_TRUE(server.ok()) << server.status();
+  v1::ScoreRequest request;
+  request.set_num_candidates(65);
+  requests_.push_back(request);
+  const LoadReport report = Load(absl::StrCat("127.0.0.1:", (*server)->port()), nullptr, Short(0));
+  EXPECT_GT(report.all.good, 0);
+  EXPECT_EQ(report.all.failed, 0) << report.first_failure;
+  EXPECT_TRUE(report.scores_are_right()) << report.first_wrong;
+  EXPECT_FALSE(EchoServer::Start({.listen_address = "127.0.0.1:99999"}).ok());
+}
+
+}  // namespace
+}  // namespace hilomoe

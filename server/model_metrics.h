@@ -15,9 +15,10 @@
 
 namespace hilomoe {
 
-enum class Method { kScore, kScoreStream, kGetModel, kModelInfer };
-inline constexpr int kMethods = 4;
-inline constexpr const char* kMethodNames[kMethods] = {"Score", "ScoreStream", "GetModel", "ModelInfer"};
+// kControl: what the v2 protocol asks beside scores.
+enum class Method { kScore, kScoreStream, kGetModel, kModelInfer, kControl };
+inline constexpr int kMethods = 5;
+inline constexpr const char* kMethodNames[kMethods] = {"Score", "ScoreStream", "GetModel", "ModelInfer", "Control"};
 
 // Full names, as in the path of an HTTP/2 request.
 constexpr const char* MethodPath(Method method) {

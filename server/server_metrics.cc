@@ -9,6 +9,7 @@
 #include "server/log.h"
 #include "server/metric_families.h"
 #include "server/process_metrics.h"
+#include "server/repository_metrics.h"
 #include "server/routing_metrics.h"
 
 namespace hilomoe {
@@ -245,6 +246,7 @@ Families ServerMetrics::Collect() const {
   AppendRoutingMetrics(models, &families);
   CollectState(&families);
   CollectCapture(&families);
+  if (const ModelRepository* repository = repository_.load()) AppendRepositoryMetrics(*repository, &families);
   AppendCpuThrottling(CgroupDirectories("cpu"), &families);
   AppendProcessMetrics(&families);
   return families;

@@ -120,6 +120,7 @@ def check_values():
         ("job_model_version_block_layer:hilomoe_routing_entropy:mean_30m", 0.01, 1.0001),
         ("job_model:hilomoe_score:mean_30m", 0.01, 0.9),
         ('hilomoe_model_state{state="AVAILABLE"}', 1, 1),
+        ('hilomoe_model_state{state!="AVAILABLE"}', 0, 0),
         # Every hour of the day is in the training rows.
         ('job_model_feature:hilomoe_feature_out_of_vocabulary:ratio_5m{feature="hour"}', 0, 0.01),
     ]:

@@ -168,7 +168,7 @@ TEST_F(ObservationTest, ScoresAndRoutingAreCounted) {
     }
   }
   EXPECT_EQ(ModelValue("hilomoe_model_state", R"(,state="AVAILABLE")"), 1);
-  EXPECT_EQ(ModelValue("hilomoe_model_load_failures"), 0);
+  EXPECT_EQ(ModelValue("hilomoe_model_state", R"(,state="FAILED")"), 0);
   EXPECT_EQ(Value("hilomoe_log_lines_dropped_total"), static_cast<double>(DroppedLogLines()));
 }
 

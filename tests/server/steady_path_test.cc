@@ -54,7 +54,7 @@ TEST(SteadyPathTest, AllocatesNothing) {
     offer();
     google::protobuf::io::ArrayInputStream head_bytes(bytes.data(), static_cast<int>(bytes.size()));
     ASSERT_TRUE(adapter.ReadHead(&head_bytes, &head).ok());
-    const auto model = models.Find(head.model, head.version);
+    const auto model = models.Find(head.model, head.version, head.label);
     ASSERT_TRUE(model.ok());
     item.candidates = head.num_candidates;
     ASSERT_EQ(admission.Admit(&item), AdmissionQueue::Decision::kRun);

@@ -20,11 +20,10 @@ enum class Method { kScore, kScoreStream, kGetModel, kModelInfer, kControl };
 inline constexpr int kMethods = 5;
 inline constexpr const char* kMethodNames[kMethods] = {"Score", "ScoreStream", "GetModel", "ModelInfer", "Control"};
 
-// Full names, as in the path of an HTTP/2 request.
-constexpr const char* MethodPath(Method method) {
+// The full name of a method that scores, as in the path of an HTTP/2 request.
+constexpr const char* ScoringMethodPath(Method method) {
   return method == Method::kScore         ? "/hilomoe.v1.ScoringService/Score"
          : method == Method::kScoreStream ? "/hilomoe.v1.ScoringService/ScoreStream"
-         : method == Method::kGetModel    ? "/hilomoe.v1.ScoringService/GetModel"
                                           : "/inference.GRPCInferenceService/ModelInfer";
 }
 

@@ -26,7 +26,7 @@ class RequestCapture {
   static constexpr size_t kMaxQueuedBytes = 16 << 20;
 
   struct Options {
-    std::string path;
+    std::string path = {};
     uint32_t one_in = 1;     // one request of so many
     uint64_t max_bytes = 0;  // of the file; what would make it larger ends the capture
     int serving_threads = 1;

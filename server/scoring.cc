@@ -35,7 +35,7 @@ void Scoring::Arrive(Call* call, int thread) {
   endings_.Start(thread);
   call->StartRequest();  // a stream's last request is over
   if (capture_ != nullptr) {
-    capture_->Offer(thread, MethodPath(options_.method), call->arrived(), call->time_left(), *call->request());
+    capture_->Offer(thread, ScoringMethodPath(options_.method), call->arrived(), call->time_left(), *call->request());
   }
   if (ShedIfLate(call, thread, ShedReason::kLateOnArrival)) return;
   if (const absl::Status status = Accept(call, locals_[static_cast<size_t>(thread)].get()); !status.ok()) {

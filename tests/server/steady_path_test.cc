@@ -45,7 +45,8 @@ TEST(SteadyPathTest, AllocatesNothing) {
   const grpc::Slice slice(requests[0]);
   const grpc::ByteBuffer buffer(&slice, 1);
   const auto offer = [&] {
-    (*capture)->Offer(0, MethodPath(Method::kScore), RequestCapture::Clock::now(), std::chrono::seconds(1), buffer);
+    (*capture)->Offer(0, ScoringMethodPath(Method::kScore), RequestCapture::Clock::now(), std::chrono::seconds(1),
+                      buffer);
   };
   offer();
   ASSERT_TRUE(WaitUntil([&] { return (*capture)->captured() == 1; }));

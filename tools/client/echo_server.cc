@@ -90,6 +90,7 @@ absl::StatusOr<std::unique_ptr<EchoServer>> EchoServer::Start(const EchoOptions&
   builder.AddListeningPort(options.listen_address, grpc::InsecureServerCredentials(), &state->port);
   builder.RegisterService(&state->service);
   builder.SetMaxReceiveMessageSize(-1);
+  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);  // two servers on one port would share its connections
   state->queue = builder.AddCompletionQueue();
   state->server = builder.BuildAndStart();
   if (state->server == nullptr || state->port == 0) {

@@ -1,6 +1,7 @@
 #include "runtime/predictor.h"
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cmath>
 #include <cstring>
@@ -205,6 +206,11 @@ void Predictor::EvaluateTile(const EncodedBatch& batch, const Tile& tile, Worksp
 }
 
 void Predictor::Evaluate(const EncodedBatch& batch, Workspace* workspace, absl::Span<float> logits) const {
+  EvaluateUnless([] { return false; }, batch, workspace, logits);
+}
+
+bool Predictor::EvaluateUnless(absl::FunctionRef<bool()> abandoned, const EncodedBatch& batch, Workspace* workspace,
+                               absl::Span<float> logits) const {
   Workspace::Buffers& b = *workspace->buffers_;
   const bool shared = batch.context_rows == 1;
   state_->gather.Prefetch(batch, false, 0, TileRows(batch, 0));  // while the context is evaluated
@@ -213,7 +219,14 @@ void Predictor::Evaluate(const EncodedBatch& batch, Workspace* workspace, absl::
     for (ServedAttention::Runner& attention : b.attention) attention.PrepareContext(batch);
   }
   const PredictorHelpers* const helpers = workspace->helpers_;
+  std::atomic<bool> stopped{false};
   const auto evaluate = [&](int worker, size_t index, size_t next) {
+    // The remaining tiles are handed out, but cost nothing.
+    if (stopped.load(std::memory_order_relaxed)) return;
+    if (abandoned()) {
+      stopped.store(true, std::memory_order_relaxed);
+      return;
+    }
     Workspace::Buffers& own = worker == 0 ? b : *helpers->workspaces_[static_cast<size_t>(worker - 1)]->buffers_;
     const size_t begin = index * kTileRows;
     const int rows = TileRows(batch, begin);
@@ -223,18 +236,21 @@ void Predictor::Evaluate(const EncodedBatch& batch, Workspace* workspace, absl::
   const size_t tiles = (batch.candidate_rows + kTileRows - 1) / kTileRows;
   if (helpers == nullptr) {
     for (size_t tile = 0; tile < tiles; ++tile) evaluate(0, tile, tile + 1);
-    return;
+    return !stopped.load(std::memory_order_relaxed);
   }
   const bool split = helpers->split_candidates_ > 0 && batch.candidate_rows >= helpers->split_candidates_;
   workspace->split_requests += helpers->team_->Run(tiles, split, evaluate) > 0 ? 1 : 0;
+  return !stopped.load(std::memory_order_relaxed);
 }
 
 absl::Status Predictor::Predict(const RequestView& request, Workspace* workspace, absl::Span<float> scores,
-                                PredictTimes* times) const {
+                                PredictTimes* times, absl::FunctionRef<bool()> abandoned) const {
   const uint64_t start = times != nullptr ? NowNs() : 0;
   HILOMOE_RETURN_IF_ERROR(state_->encoder.Encode(request, &workspace->batch, &workspace->counts));
   const uint64_t encoded = times != nullptr ? NowNs() : 0;
-  Evaluate(workspace->batch, workspace, scores);
+  if (!EvaluateUnless(abandoned, workspace->batch, workspace, scores)) {
+    return absl::CancelledError("the evaluation was abandoned");
+  }
   for (float& score : scores) score = static_cast<float>(1 / (1 + std::exp(-static_cast<double>(score))));
   if (times != nullptr) *times = {encoded - start, NowNs() - encoded};
   return absl::OkStatus();

@@ -7,6 +7,7 @@
 #include <memory>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "model/encoded_batch.h"
@@ -73,9 +74,11 @@ class Predictor {
   static absl::StatusOr<std::unique_ptr<Predictor>> Create(ModelFile file, const PredictorOptions& options = {});
   ~Predictor();
 
-  // scores: num_candidates probabilities. Errors as RequestEncoder::Encode. `times` may be null.
-  absl::Status Predict(const RequestView& request, Workspace* workspace, absl::Span<float> scores,
-                       PredictTimes* times = nullptr) const;
+  // scores: num_candidates probabilities. Errors as RequestEncoder::Encode. `times` may be null. `abandoned`, asked
+  // before every tile, on the helpers' threads too: true ends the evaluation with CANCELLED.
+  absl::Status Predict(
+      const RequestView& request, Workspace* workspace, absl::Span<float> scores, PredictTimes* times = nullptr,
+      absl::FunctionRef<bool()> abandoned = [] { return false; }) const;
 
   // The step after encoding: logits of the batch's candidate rows. Negative zero and infinities pass; no NaN arises
   // from finite weights.
@@ -96,6 +99,9 @@ class Predictor {
   struct State;
   explicit Predictor(std::unique_ptr<State> state);
   void EvaluateContext(const EncodedBatch& batch, size_t begin, int rows, Workspace::Buffers* buffers) const;
+  // False: abandoned.
+  bool EvaluateUnless(absl::FunctionRef<bool()> abandoned, const EncodedBatch& batch, Workspace* workspace,
+                      absl::Span<float> logits) const;
   struct Tile;
   void EvaluateTile(const EncodedBatch& batch, const Tile& tile, Workspace::Buffers* buffers, float* logits) const;
 

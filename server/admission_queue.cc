@@ -2,6 +2,19 @@
 
 namespace hilomoe {
 
+void AdmissionQueue::Queue::Append(Item* item) {
+  item->next = nullptr;
+  (last == nullptr ? first : last->next) = item;
+  last = item;
+}
+
+AdmissionQueue::Item* AdmissionQueue::Queue::Take() {
+  Item* item = first;
+  first = item->next;
+  if (first == nullptr) last = nullptr;
+  return item;
+}
+
 bool AdmissionQueue::TryRun(uint64_t* state) {
   while (Running(*state) < max_running_) {
     if (state_.compare_exchange_weak(*state, *state + kOneRunning, std::memory_order_acquire)) return true;
@@ -18,12 +31,10 @@ AdmissionQueue::Decision AdmissionQueue::Admit(Item* item) {
   do {
     // A run may have ended meanwhile.
     if (TryRun(&state)) return Decision::kRun;
-    if (queued + item->candidates > max_queued_candidates_) return Decision::kRefused;
+    if (!item->patient && queued + item->candidates > max_queued_candidates_) return Decision::kRefused;
   } while (!state_.compare_exchange_weak(state, state + kOneWaiting, std::memory_order_release));
-  item->next = nullptr;
-  (last_ == nullptr ? first_ : last_->next) = item;
-  last_ = item;
-  queued_candidates_.store(queued + item->candidates, std::memory_order_relaxed);
+  (item->patient ? patient_ : urgent_).Append(item);
+  if (!item->patient) queued_candidates_.store(queued + item->candidates, std::memory_order_relaxed);
   return Decision::kQueued;
 }
 
@@ -39,12 +50,12 @@ AdmissionQueue::Item* AdmissionQueue::Finish() {
   while (Waiting(state) == 0) {
     if (state_.compare_exchange_weak(state, state - kOneRunning, std::memory_order_release)) return nullptr;
   }
-  Item* item = first_;
-  first_ = item->next;
-  if (first_ == nullptr) last_ = nullptr;
+  Item* item = (urgent_.first != nullptr ? urgent_ : patient_).Take();
   state_.fetch_sub(kOneWaiting, std::memory_order_acquire);
-  queued_candidates_.store(queued_candidates_.load(std::memory_order_relaxed) - item->candidates,
-                           std::memory_order_relaxed);
+  if (!item->patient) {
+    queued_candidates_.store(queued_candidates_.load(std::memory_order_relaxed) - item->candidates,
+                             std::memory_order_relaxed);
+  }
   return item;
 }
 

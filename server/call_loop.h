@@ -1,92 +1,74 @@
-// Asynchronous unary gRPC calls over one shared completion queue.
+// Asynchronous gRPC calls over one shared completion queue.
 //
-// Serving threads wait on the queue; whoever gets a call reads it. Calls are asked of gRPC ahead of time and their
+// Serving threads wait on the queue; whoever gets an event handles it. Calls are asked of gRPC ahead of time and their
 // objects are used again, so that a steady load allocates none. Work goes through an AdmissionQueue that runs at most
 // threads - 1 evaluations at once: one thread is always free to read, refuse and finish calls.
 #ifndef HILOMOE_SERVER_CALL_LOOP_H_
 #define HILOMOE_SERVER_CALL_LOOP_H_
 
 #include <atomic>
-#include <chrono>
+#include <cstdint>
 #include <memory>
-#include <optional>
 #include <thread>
 #include <vector>
 
 #include "absl/types/span.h"
 #include "grpcpp/completion_queue.h"
-#include "grpcpp/server_context.h"
-#include "grpcpp/support/async_unary_call.h"
-#include "grpcpp/support/byte_buffer.h"
 #include "server/admission_queue.h"
-#include "server/model_repository.h"
+#include "server/evaluation_cost.h"
 
 namespace hilomoe {
 
-class AsyncCall;
 class CallLoop;
 
-using AsyncResponder = grpc::ServerAsyncResponseWriter<grpc::ByteBuffer>;
-
-// One RPC method: raw bytes in, raw bytes out.
-class AsyncMethod {
+// What gRPC is given with an operation and hands to a serving thread when that has ended.
+class CompletionTag {
  public:
-  virtual ~AsyncMethod() = default;
+  // On serving thread `thread`. ok as grpc::CompletionQueue::Next tells.
+  virtual void Complete(bool ok, int thread) = 0;
+  // To be given to gRPC.
+  void* HandOver();
 
-  // Forwards to RequestX of the generated raw service.
-  virtual void Request(grpc::ServerContext* context, grpc::ByteBuffer* request, AsyncResponder* responder,
-                       grpc::ServerCompletionQueue* queue, void* tag) = 0;
-  // A call has come, on serving thread `thread`: to be answered at once, or given to CallLoop::Admit.
-  virtual void Arrive(AsyncCall* call, int thread) = 0;
-  // It has been admitted: to be answered.
-  virtual void Evaluate(AsyncCall* call, int thread) = 0;
-
- private:
-  friend class AsyncCall;
-  friend class CallLoop;
-  std::atomic<int> posted_{0};  // calls asked for and not come yet
+ protected:
+  ~CompletionTag() = default;
 };
 
-// One call from its arrival to its answer. Belongs to one thread at a time; after Reply or Fail the method must not
-// touch it.
-class AsyncCall : public AdmissionQueue::Item {
+// Calls a member function of its owner.
+template <class Owner, void (Owner::*kComplete)(bool ok, int thread)>
+class MemberTag final : public CompletionTag {
  public:
-  using Clock = std::chrono::steady_clock;
-
-  grpc::ByteBuffer* request() { return &request_; }
-  AsyncMethod* method() { return method_; }
-  Clock::time_point arrived() const { return arrived_; }
-  // The client has gone or its deadline has passed.
-  bool cancelled() const { return cancelled_.load(std::memory_order_relaxed); }
-  bool deadline_passed() const { return context_->deadline() <= std::chrono::system_clock::now(); }
-
-  void Reply(const grpc::ByteBuffer& response);
-  void Fail(const grpc::Status& status);
-
-  std::shared_ptr<const ServedModel> model;  // the method's: which one the call was admitted for
+  explicit MemberTag(Owner* owner) : owner_(owner) {}
+  void Complete(bool ok, int thread) override { (owner_->*kComplete)(ok, thread); }
 
  private:
+  Owner* const owner_;
+};
+
+// A call, or a place for the next one.
+class Rpc : public AdmissionQueue::Item {
+ public:
+  virtual ~Rpc() = default;
+
+ protected:
   friend class CallLoop;
-  enum class Event { kArrived, kDone, kFinished };
-  struct Tag {
-    AsyncCall* call;
-    Event event;
-  };
+  // Asks gRPC for the next call.
+  virtual void Post() = 0;
+  // The work that was admitted, on this thread.
+  virtual void Evaluate(int thread) = 0;
+};
 
-  AsyncCall(CallLoop* loop, AsyncMethod* method) : loop_(loop), method_(method) {}
-  void Post();
+class RpcMethod {
+ public:
+  virtual ~RpcMethod() = default;
 
-  CallLoop* const loop_;
-  AsyncMethod* const method_;
-  std::optional<grpc::ServerContext> context_;
-  std::optional<AsyncResponder> responder_;
-  grpc::ByteBuffer request_;
-  Clock::time_point arrived_;
-  std::atomic<bool> cancelled_{false};
-  std::atomic<int> events_to_come_{0};  // kDone and kFinished, in either order
-  Tag arrived_tag_{this, Event::kArrived};
-  Tag done_tag_{this, Event::kDone};
-  Tag finished_tag_{this, Event::kFinished};
+ protected:
+  friend class CallLoop;
+  virtual std::unique_ptr<Rpc> New(CallLoop* loop) = 0;
+  // The server is about to be shut down: calls that would go on for as long as their clients like are to be ended.
+  virtual void EndCalls() {}
+
+ private:
+  std::atomic<int> posted_{0};  // calls asked for and not come yet
 };
 
 class CallLoop {
@@ -97,32 +79,44 @@ class CallLoop {
   ~CallLoop();
 
   // Once, after the gRPC server has started. The methods must outlive Stop.
-  void Start(absl::Span<AsyncMethod* const> methods);
+  void Start(absl::Span<RpcMethod* const> methods);
   // Waits until every call is over. To be called when grpc::Server::Shutdown has begun or is about to: from then on
   // gRPC gives back the calls that were asked for, and no others come.
   void WaitForCalls();
   // Once, after grpc::Server::Shutdown has returned: waits for the calls under way and ends the threads.
   void Stop();
 
-  // Evaluates `call` on this thread and then whatever else waits, or leaves it to another thread; the caller must not
-  // touch it any more. False: too much waits, the call is to be refused. call->candidates is its weight.
-  bool Admit(AsyncCall* call, int thread);
+  // Evaluates `rpc` on this thread and then whatever else waits, or leaves it to another thread; the caller must not
+  // touch it any more. False: too much waits, the call is to be refused. rpc->candidates is its weight.
+  bool Admit(Rpc* rpc, int thread);
 
+  // How long a request that comes now would wait, by what was measured so far: 0 while it could run at once, or before
+  // anything was measured. How long its evaluation would then take.
+  double EstimateWaitNs() const;
+  double EstimateEvaluationNs(uint32_t candidates) const { return candidates * cost_.NsPerCandidate(); }
+  // A request of this weight took `ns` on serving thread `thread`, the caller.
+  void RecordCost(int thread, double candidates, double ns) { cost_.Record(thread, candidates, ns); }
+
+  // For Rpcs. Arrived: what was asked for has come; the object stays the caller's unless this is false: then the server
+  // shuts down, and it is gone. Ended: no event of it will come any more; it is posted again or gone.
+  bool Arrived(RpcMethod* method, Rpc* rpc, bool ok);
+  void Ended(RpcMethod* method, Rpc* rpc);
+
+  grpc::ServerCompletionQueue* queue() const { return queue_.get(); }
   const AdmissionQueue& admission() const { return admission_; }
   int serving_threads() const { return static_cast<int>(admission_.max_running()) + 1; }
 
  private:
-  friend class AsyncCall;
-  void PostNew(AsyncMethod* method);
+  void PostNew(RpcMethod* method);
   void Serve(int thread);
-  void HandleArrival(AsyncCall* call, bool ok, int thread);
-  void Release(AsyncCall* call);
-  void Delete(AsyncCall* call);
+  void Delete(Rpc* rpc);
 
   const std::unique_ptr<grpc::ServerCompletionQueue> queue_;
   AdmissionQueue admission_;
+  EvaluationCost cost_;
+  std::vector<RpcMethod*> methods_;
   std::vector<std::thread> threads_;
-  std::atomic<int> calls_{0};  // objects alive
+  std::atomic<int> rpcs_{0};  // objects alive
 };
 
 }  // namespace hilomoe

@@ -14,9 +14,9 @@
 
 namespace hilomoe {
 
-enum class Method { kScore, kGetModel };
-inline constexpr int kMethods = 2;
-inline constexpr const char* kMethodNames[kMethods] = {"Score", "GetModel"};
+enum class Method { kScore, kScoreStream, kGetModel, kModelInfer };
+inline constexpr int kMethods = 4;
+inline constexpr const char* kMethodNames[kMethods] = {"Score", "ScoreStream", "GetModel", "ModelInfer"};
 
 // The canonical codes of gRPC, 0 = OK to 16.
 inline constexpr int kStatusCodes = 17;

@@ -4,6 +4,7 @@
 #include "google/protobuf/io/coded_stream.h"
 #include "google/protobuf/wire_format_lite.h"
 #include "runtime/column_view.h"
+#include "server/grpc_status.h"
 
 namespace hilomoe {
 namespace {
@@ -16,6 +17,7 @@ constexpr uint32_t Tag(int field, WireFormatLite::WireType type) { return WireFo
 
 constexpr uint32_t kModel = Tag(v1::ScoreRequest::kModelFieldNumber, WireFormatLite::WIRETYPE_LENGTH_DELIMITED);
 constexpr uint32_t kVersion = Tag(v1::ScoreRequest::kVersionFieldNumber, WireFormatLite::WIRETYPE_VARINT);
+constexpr uint32_t kLabel = Tag(v1::ScoreRequest::kLabelFieldNumber, WireFormatLite::WIRETYPE_LENGTH_DELIMITED);
 constexpr uint32_t kNumCandidates = Tag(v1::ScoreRequest::kNumCandidatesFieldNumber, WireFormatLite::WIRETYPE_VARINT);
 constexpr uint32_t kContext = Tag(v1::ScoreRequest::kContextFieldNumber, WireFormatLite::WIRETYPE_LENGTH_DELIMITED);
 constexpr uint32_t kCandidates =
@@ -23,23 +25,24 @@ constexpr uint32_t kCandidates =
 
 }  // namespace
 
-absl::Status ReadScoreRequestHead(google::protobuf::io::ZeroCopyInputStream* bytes, ScoreRequestHead* head) {
+absl::Status ScoreRequestAdapter::ReadHead(google::protobuf::io::ZeroCopyInputStream* bytes, RequestHead* head) {
   google::protobuf::io::CodedInputStream input(bytes);
   head->model.clear();
   head->version = 0;
+  head->label.clear();
   head->num_candidates = 0;
   size_t columns = 0;
   // A field that stands several times counts with its last value, as for a parser.
   while (const uint32_t tag = input.ReadTag()) {
     bool good = true;
-    if (tag == kModel) {
+    if (tag == kModel || tag == kLabel) {
       uint32_t size = 0;
       good = input.ReadVarint32(&size);
-      if (good && size > kMaxModelNameBytes) {
-        return absl::InvalidArgumentError(
-            absl::StrCat("model: a name of ", size, " bytes is longer than ", kMaxModelNameBytes));
+      if (good && size > kMaxNameBytes) {
+        return absl::InvalidArgumentError(absl::StrCat(tag == kModel ? "model" : "label", ": a name of ", size,
+                                                       " bytes is longer than ", kMaxNameBytes));
       }
-      good = good && input.ReadString(&head->model, static_cast<int>(size));
+      good = good && input.ReadString(tag == kModel ? &head->model : &head->label, static_cast<int>(size));
     } else if (tag == kVersion) {
       good = input.ReadVarint64(&head->version);
     } else if (tag == kNumCandidates) {
@@ -56,7 +59,7 @@ absl::Status ReadScoreRequestHead(google::protobuf::io::ZeroCopyInputStream* byt
   return input.ConsumedEntireMessage() ? absl::OkStatus() : Malformed();
 }
 
-absl::Status ScoreRequestAdapter::Parse(google::protobuf::io::ZeroCopyInputStream* bytes) {
+absl::Status ScoreRequestAdapter::Parse(google::protobuf::io::ZeroCopyInputStream* bytes, const ModelSpec&) {
   const bool parsed = request_.ParseFromZeroCopyStream(bytes);
   parsed_bytes_ += static_cast<size_t>(bytes->ByteCount());
   if (!parsed) return Malformed();
@@ -66,6 +69,31 @@ absl::Status ScoreRequestAdapter::Parse(google::protobuf::io::ZeroCopyInputStrea
   AppendColumnViews(request_.candidates(), &candidates_);
   view_ = {request_.num_candidates(), context_, candidates_};
   return absl::OkStatus();
+}
+
+absl::Span<float> ScoreRequestAdapter::StartResponse() {
+  response_.Clear();
+  response_.mutable_scores()->Resize(static_cast<int>(view_.num_candidates), 0);
+  return {response_.mutable_scores()->mutable_data(), view_.num_candidates};
+}
+
+const v1::ScoreResponse& ScoreRequestAdapter::FinishResponse(const ServedModel& model, const ScoreTimes& times) {
+  response_.set_model(model.name());
+  response_.set_version(model.version());
+  if (request_.options().timings()) {
+    response_.mutable_timings()->set_decode_ns(times.decode_ns);
+    response_.mutable_timings()->set_encode_ns(times.encode_ns);
+    response_.mutable_timings()->set_evaluate_ns(times.evaluate_ns);
+  }
+  return response_;
+}
+
+const v1::ScoreResponse* ScoreRequestAdapter::FailureResponse(const absl::Status& status) {
+  const grpc::Status shown = ToGrpcStatus(status);
+  response_.Clear();
+  response_.set_code(shown.error_code());
+  response_.set_message(shown.error_message());
+  return &response_;
 }
 
 void ScoreRequestAdapter::Recycle() {

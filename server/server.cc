@@ -75,15 +75,15 @@ absl::Status Server::State::StartGrpc(const v1::ServerConfig& config, uint32_t e
   quota.SetMaxThreads(kMaxReflectionThreads);
   builder.SetResourceQuota(quota);
 
-  service = std::make_unique<ScoringService>(config.max_candidates());
+  service = std::make_unique<ScoringService>();
   builder.RegisterService(service->grpc_service());
   loop = std::make_unique<CallLoop>(builder.AddCompletionQueue(), evaluation_threads, config.max_queued_candidates());
-  service->Connect({loop.get(), repository.get(), metrics.get()});
   grpc = builder.BuildAndStart();
   if (grpc == nullptr || listen_port == 0) {
     return absl::UnavailableError(absl::StrCat("cannot listen on listen_address '", config.listen_address(),
                                                "': taken, not permitted or not of this machine"));
   }
+  service->Connect({config.max_candidates(), config.max_queue_ms()}, {loop.get(), repository.get(), metrics.get()});
   metrics->WatchAdmission(&loop->admission());
   loop->Start(service->methods());
   grpc->GetHealthCheckService()->SetServingStatus(kScoringServiceName, true);

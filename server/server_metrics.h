@@ -19,11 +19,12 @@
 
 namespace hilomoe {
 
-// Why a request was refused or dropped without evaluation.
-enum class ShedReason { kQueueFull, kLateOnArrival, kLateInQueue, kCancelled };
-inline constexpr int kShedReasons = 4;
-inline constexpr const char* kShedReasonNames[kShedReasons] = {"queue_full", "deadline_on_arrival", "deadline_in_queue",
-                                                               "cancelled"};
+// Why a request was refused, or dropped before or within its evaluation.
+enum class ShedReason { kQueueFull, kDeadlineOutOfReach, kLateOnArrival, kLateInQueue, kLateInEvaluation, kCancelled };
+inline constexpr int kShedReasons = 6;
+inline constexpr const char* kShedReasonNames[kShedReasons] = {
+    "queue_full",        "deadline_out_of_reach",  "deadline_on_arrival",
+    "deadline_in_queue", "deadline_in_evaluation", "cancelled"};
 
 class ServerMetrics : public prometheus::Collectable {
  public:

@@ -49,6 +49,27 @@ TEST(AdmissionQueueTest, WithoutRoomToWaitRefusesAtOnce) {
   EXPECT_EQ(queue.Admit(&items[1]), Decision::kRun);
 }
 
+TEST(AdmissionQueueTest, PatientItemsWaitBehindAllOthersAndAreNotRefused) {
+  AdmissionQueue queue(1, 10);
+  Item items[] = {{1}, {50, true}, {50, true}, {4}, {6}, {1}};
+  EXPECT_EQ(queue.Admit(&items[0]), Decision::kRun);
+  EXPECT_EQ(queue.Admit(&items[1]), Decision::kQueued);
+  EXPECT_EQ(queue.Admit(&items[2]), Decision::kQueued);
+  EXPECT_EQ(queue.queued_candidates(), 0);  // they take nobody's room
+  EXPECT_EQ(queue.Admit(&items[3]), Decision::kQueued);
+  EXPECT_EQ(queue.Admit(&items[4]), Decision::kQueued);
+  EXPECT_EQ(queue.Admit(&items[5]), Decision::kRefused);
+  EXPECT_EQ(queue.Finish(), &items[3]);
+  EXPECT_EQ(queue.Finish(), &items[4]);
+  EXPECT_EQ(queue.Finish(), &items[1]);
+  EXPECT_EQ(queue.Admit(&items[5]), Decision::kQueued);
+  EXPECT_EQ(queue.Finish(), &items[5]);
+  EXPECT_EQ(queue.Finish(), &items[2]);
+  EXPECT_EQ(queue.Finish(), nullptr);
+  EXPECT_EQ(queue.queued_candidates(), 0);
+  EXPECT_EQ(queue.running(), 0);
+}
+
 TEST(AdmissionQueueTest, LargeWeightsDoNotOverflow) {
   AdmissionQueue queue(1, UINT64_C(5'000'000'000));
   Item items[3] = {{1}, {UINT32_MAX}, {UINT32_MAX}};
@@ -72,6 +93,7 @@ TEST(AdmissionQueueTest, ThreadsLoseAndDoubleNothing) {
   for (int i = 0; i < kThreads * kRounds; ++i) {
     items.push_back(std::make_unique<CountedItem>());
     items.back()->candidates = static_cast<uint32_t>(1 + i % 20);
+    items.back()->patient = i % 50 == 0;
   }
   const auto work = [&](int thread) {
     for (int i = 0; i < kRounds; ++i) {

@@ -25,14 +25,21 @@ class Bytes {
   google::protobuf::io::ArrayInputStream stream_;
 };
 
-absl::Status ReadHead(const std::string& bytes, ScoreRequestHead* head) {
-  return ReadScoreRequestHead(Bytes(bytes).get(), head);
+absl::Status ReadHead(const std::string& bytes, RequestHead* head) {
+  ScoreRequestAdapter adapter;
+  return adapter.ReadHead(Bytes(bytes).get(), head);
+}
+
+// The protocol needs no spec.
+absl::Status Parse(ScoreRequestAdapter* adapter, const std::string& bytes) {
+  static const ModelSpec* const spec = new ModelSpec(*ModelSpec::Create(TestModelConfig()));
+  return adapter->Parse(Bytes(bytes).get(), *spec);
 }
 
 TEST(ScoreRequestAdapterTest, ViewsShowTheMessage) {
   v1::ScoreRequest request = MakeTestRequest(3, 1);
   ScoreRequestAdapter adapter;
-  ASSERT_TRUE(adapter.Parse(Bytes(request.SerializeAsString()).get()).ok());
+  ASSERT_TRUE(Parse(&adapter, request.SerializeAsString()).ok());
   const RequestView& view = adapter.view();
   EXPECT_EQ(view.num_candidates, 3);
   ASSERT_EQ(view.context.size(), 3);
@@ -49,9 +56,9 @@ TEST(ScoreRequestAdapterTest, ViewsShowTheMessage) {
 
 TEST(ScoreRequestAdapterTest, NothingOfAnEarlierRequestRemains) {
   ScoreRequestAdapter adapter;
-  ASSERT_TRUE(adapter.Parse(Bytes(MakeTestRequest(50, 1).SerializeAsString()).get()).ok());
+  ASSERT_TRUE(Parse(&adapter, MakeTestRequest(50, 1).SerializeAsString()).ok());
   adapter.Recycle();
-  ASSERT_TRUE(adapter.Parse(Bytes(MakeSlowRequest(2).SerializeAsString()).get()).ok());
+  ASSERT_TRUE(Parse(&adapter, MakeSlowRequest(2).SerializeAsString()).ok());
   EXPECT_EQ(adapter.view().num_candidates, 2);
   EXPECT_EQ(adapter.view().context.size(), 0);
   ASSERT_EQ(adapter.view().candidates.size(), 1);
@@ -62,12 +69,12 @@ TEST(ScoreRequestAdapterTest, NothingOfAnEarlierRequestRemains) {
 TEST(ScoreRequestAdapterTest, LargeRequestsDoNotKeepTheirMemory) {
   ScoreRequestAdapter adapter;
   const std::string large = MakeSlowRequest(1'000'000).SerializeAsString();
-  ASSERT_TRUE(adapter.Parse(Bytes(large).get()).ok());
+  ASSERT_TRUE(Parse(&adapter, large).ok());
   EXPECT_GT(adapter.request().SpaceUsedLong(), ScoreRequestAdapter::kMaxKeptBytes);
   adapter.Recycle();
   EXPECT_LT(adapter.request().SpaceUsedLong(), 4096);
   const std::string small = MakeSlowRequest(1000).SerializeAsString();
-  ASSERT_TRUE(adapter.Parse(Bytes(small).get()).ok());
+  ASSERT_TRUE(Parse(&adapter, small).ok());
   adapter.Recycle();
   EXPECT_GT(adapter.request().SpaceUsedLong(), small.size());  // kept for the next one
 }
@@ -76,7 +83,7 @@ TEST(ScoreRequestAdapterTest, HeadIsReadWithoutColumns) {
   v1::ScoreRequest request = MakeTestRequest(20, 2);
   request.set_model("ctr");
   request.set_version(UINT64_MAX);
-  ScoreRequestHead head;
+  RequestHead head;
   ASSERT_TRUE(ReadHead(request.SerializeAsString(), &head).ok());
   EXPECT_EQ(head.model, "ctr");
   EXPECT_EQ(head.version, UINT64_MAX);
@@ -88,19 +95,19 @@ TEST(ScoreRequestAdapterTest, HeadIsReadWithoutColumns) {
 }
 
 TEST(ScoreRequestAdapterTest, WhatIsNoRequestIsRefused) {
-  ScoreRequestHead head;
+  RequestHead head;
   ScoreRequestAdapter adapter;
   for (const std::string& bytes : {std::string("hello"), std::string("\x08"), std::string(3, '\xFF'),
                                    std::string("\x22\x05\x08"), std::string(1, '\0')}) {
     EXPECT_EQ(ReadHead(bytes, &head).code(), absl::StatusCode::kInvalidArgument);
-    EXPECT_EQ(adapter.Parse(Bytes(bytes).get()).code(), absl::StatusCode::kInvalidArgument);
+    EXPECT_EQ(Parse(&adapter, bytes).code(), absl::StatusCode::kInvalidArgument);
   }
 }
 
 TEST(ScoreRequestAdapterTest, HeadBoundsWhatParsingCosts) {
   v1::ScoreRequest request;
-  ScoreRequestHead head;
-  for (size_t i = 0; i < kMaxColumns / 2; ++i) {
+  RequestHead head;
+  for (size_t i = 0; i < ScoreRequestAdapter::kMaxColumns / 2; ++i) {
     request.add_context();
     request.add_candidates();
   }
@@ -108,9 +115,9 @@ TEST(ScoreRequestAdapterTest, HeadBoundsWhatParsingCosts) {
   request.add_context();
   EXPECT_THAT(ReadHead(request.SerializeAsString(), &head).message(), HasSubstr("4096 columns"));
   request.Clear();
-  request.set_model(std::string(kMaxModelNameBytes, 'm'));
+  request.set_model(std::string(ScoreRequestAdapter::kMaxNameBytes, 'm'));
   EXPECT_TRUE(ReadHead(request.SerializeAsString(), &head).ok());
-  request.set_model(std::string(kMaxModelNameBytes + 1, 'm'));
+  request.set_model(std::string(ScoreRequestAdapter::kMaxNameBytes + 1, 'm'));
   EXPECT_THAT(ReadHead(request.SerializeAsString(), &head).message(), HasSubstr("model"));
 }
 
@@ -128,7 +135,7 @@ TEST(ScoreRequestAdapterTest, HeadAgreesWithAFullParse) {
     // A field may stand twice, with another value.
     if (round % 3 == 0) bytes += std::string("\x18") + static_cast<char>(random() % 128);
     for (int i = 0; i < round % 4; ++i) bytes[random() % bytes.size()] = static_cast<char>(random());
-    ScoreRequestHead head;
+    RequestHead head;
     v1::ScoreRequest full;
     if (!full.ParseFromString(bytes)) continue;
     ++parsed;

@@ -1,4 +1,3 @@
-// A server and its clients in one process, over loopback.
 #include "server/server.h"
 
 #include <gmock/gmock.h>
@@ -10,8 +9,7 @@
 #include <thread>
 #include <vector>
 
-#include "test_client.h"
-#include "test_model.h"
+#include "server_fixture.h"
 
 namespace hilomoe {
 namespace {
@@ -19,54 +17,6 @@ namespace {
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::Not;
-
-class ServerTest : public ::testing::Test {
- protected:
-  ServerTest() {
-    options_.config.set_model_repository(directory_.path());
-    options_.config.set_listen_address("127.0.0.1:0");
-    options_.config.set_metrics_address("127.0.0.1:0");
-    options_.config.set_evaluation_threads(2);
-  }
-
-  void Start() {
-    auto server = Server::BuildAndStart(options_);
-    ASSERT_TRUE(server.ok()) << server.status();
-    server_ = *std::move(server);
-    client_ = std::make_unique<TestClient>(server_->listen_port());
-  }
-  void StartWithTestModel() {
-    path_ = WriteTestModel(directory_.path());
-    Start();
-  }
-  // One evaluation at a time, and a model that takes its time.
-  void StartWithSlowModel() {
-    path_ = WriteTestModel(directory_.path(), {.config = SlowModelConfig()});
-    options_.config.set_evaluation_threads(1);
-    options_.config.set_max_candidates(1'000'000);
-    Start();
-  }
-
-  double Value(const std::string& series) const { return SeriesValue(Scrape(server_->metrics_port()), series); }
-  double Requests(const std::string& code) const {
-    return Value(R"(hilomoe_requests_total{model="ctr",version="1",method="Score",code=")" + code + "\"}");
-  }
-  bool WaitForEvaluation() const {
-    return WaitUntil([this] { return Value("hilomoe_evaluations_running") == 1; });
-  }
-
-  TemporaryDirectory directory_;
-  ServerOptions options_;
-  std::string path_;
-  std::unique_ptr<Server> server_;
-  std::unique_ptr<TestClient> client_;
-};
-
-constexpr uint32_t kSlowCandidates = 40'000;
-
-std::vector<float> Scores(const v1::ScoreResponse& response) {
-  return {response.scores().begin(), response.scores().end()};
-}
 
 TEST_F(ServerTest, ScoresAreThePredictors) {
   StartWithTestModel();
@@ -311,6 +261,82 @@ TEST_F(ServerTest, LateAndCancelledRequestsAreNotEvaluated) {
                 Value(R"(hilomoe_requests_shed_total{reason="cancelled"})"),
             2);
   EXPECT_GE(Value(R"(hilomoe_requests_shed_total{reason="cancelled"})"), 1);
+}
+
+// Nobody waits behind work that would end too late for him: with the time that evaluations have taken so far, waiting
+// is foreseen.
+TEST_F(ServerTest, ADeadlineOutOfReachIsRefusedAtOnceAndSaysWhenToComeAgain) {
+  options_.config.set_max_queued_candidates(1'000'000);
+  options_.config.set_max_queue_ms(600'000);
+  StartWithSlowModel();
+  const auto score = [this](uint32_t candidates, std::chrono::milliseconds deadline, std::string* pushback) {
+    grpc::ClientContext context;
+    context.set_deadline(std::chrono::system_clock::now() + deadline);
+    v1::ScoreResponse response;
+    const grpc::Status status = client_->stub().Score(&context, MakeSlowRequest(candidates), &response);
+    const auto& trailers = context.GetServerTrailingMetadata();
+    const auto found = trailers.find("grpc-retry-pushback-ms");
+    if (found != trailers.end()) pushback->assign(found->second.data(), found->second.size());
+    return status;
+  };
+  std::string pushback;
+  // Learns.
+  ASSERT_TRUE(score(1000, std::chrono::minutes(1), &pushback).ok());
+  EXPECT_EQ(pushback, "");
+  std::thread slow[2];
+  for (std::thread& thread : slow) {
+    thread = std::thread([&] {
+      std::string none;
+      EXPECT_TRUE(score(kSlowCandidates, std::chrono::minutes(1), &none).ok());
+    });
+  }
+  ASSERT_TRUE(WaitUntil([this] { return Value("hilomoe_queued_candidates") == kSlowCandidates; }));
+  const grpc::Status refused = score(10, std::chrono::milliseconds(100), &pushback);
+  EXPECT_EQ(refused.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED) << refused.error_message();
+  EXPECT_THAT(refused.error_message(), HasSubstr("deadline"));
+  EXPECT_GE(std::stoi(pushback), 1);
+  EXPECT_EQ(Value("hilomoe_evaluations_running"), 1);
+  EXPECT_EQ(Value(R"(hilomoe_requests_shed_total{reason="deadline_out_of_reach"})"), 1);
+  for (std::thread& thread : slow) thread.join();
+}
+
+TEST_F(ServerTest, WhoWouldWaitForTooLongIsRefused) {
+  options_.config.set_max_queued_candidates(1'000'000);
+  options_.config.set_max_queue_ms(1);
+  StartWithSlowModel();
+  v1::ScoreResponse response;
+  ASSERT_TRUE(client_->Score(MakeSlowRequest(1000), &response).ok());
+  std::vector<std::thread> slow;
+  for (int i = 0; i < 2; ++i) {
+    slow.emplace_back([this] {
+      v1::ScoreResponse unused;
+      EXPECT_TRUE(client_->Score(MakeSlowRequest(kSlowCandidates), &unused).ok());
+    });
+  }
+  // The first of those that wait does so, because nobody waits before it.
+  ASSERT_TRUE(WaitUntil([this] { return Value("hilomoe_queued_candidates") == kSlowCandidates; }));
+  const grpc::Status refused = client_->Score(MakeSlowRequest(1), &response);
+  EXPECT_EQ(refused.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+  EXPECT_THAT(refused.error_message(), HasSubstr("max_queue_ms"));
+  EXPECT_EQ(Value(R"(hilomoe_requests_shed_total{reason="queue_full"})"), 1);
+  for (std::thread& thread : slow) thread.join();
+}
+
+// Between two tiles.
+TEST_F(ServerTest, ACancelledEvaluationStops) {
+  StartWithSlowModel();
+  grpc::ClientContext context;
+  std::thread calling([&] {
+    v1::ScoreResponse response;
+    EXPECT_EQ(client_->stub().Score(&context, MakeSlowRequest(20 * kSlowCandidates), &response).error_code(),
+              grpc::StatusCode::CANCELLED);
+  });
+  ASSERT_TRUE(WaitForEvaluation());
+  context.TryCancel();
+  calling.join();
+  ASSERT_TRUE(WaitUntil([this] { return Value("hilomoe_requests_in_flight") == 0; }));
+  EXPECT_EQ(Value(R"(hilomoe_requests_shed_total{reason="cancelled"})"), 1);
+  EXPECT_EQ(Value(R"(hilomoe_candidates_total{model="ctr",version="1"})"), 0);
 }
 
 TEST_F(ServerTest, GetModelTellsWhatTheModelExpects) {

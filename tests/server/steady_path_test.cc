@@ -30,28 +30,24 @@ TEST(SteadyPathTest, AllocatesNothing) {
   ModelTableReader models(**repository);
   AdmissionQueue admission(1, 1000);
   AdmissionQueue::Item item;
-  ScoreRequestHead head;
+  RequestHead head;
   ScoreRequestAdapter adapter;
-  v1::ScoreResponse response;
   const auto serve = [&](const std::string& bytes) {
     google::protobuf::io::ArrayInputStream head_bytes(bytes.data(), static_cast<int>(bytes.size()));
-    ASSERT_TRUE(ReadScoreRequestHead(&head_bytes, &head).ok());
+    ASSERT_TRUE(adapter.ReadHead(&head_bytes, &head).ok());
     const auto model = models.Get().Find(head.model, head.version);
     ASSERT_TRUE(model.ok());
     item.candidates = head.num_candidates;
     ASSERT_EQ(admission.Admit(&item), AdmissionQueue::Decision::kRun);
     google::protobuf::io::ArrayInputStream all_bytes(bytes.data(), static_cast<int>(bytes.size()));
-    ASSERT_TRUE(adapter.Parse(&all_bytes).ok());
-    response.Clear();
-    response.mutable_scores()->Resize(static_cast<int>(head.num_candidates), 0);
+    ASSERT_TRUE(adapter.Parse(&all_bytes, (*model)->predictor().file().spec()).ok());
     ASSERT_TRUE((*model)
                     ->predictor()
-                    .Predict(adapter.view(), (*model)->workspace(0),
-                             absl::MakeSpan(response.mutable_scores()->mutable_data(), head.num_candidates))
+                    .Predict(adapter.view(), (*model)->workspace(0), adapter.StartResponse(), nullptr,
+                             [&admission] { return admission.running() != 1; })
                     .ok());
     ASSERT_TRUE((*model)->CheckIntact().ok());
-    response.set_model((*model)->name());
-    response.set_version((*model)->version());
+    EXPECT_EQ(adapter.FinishResponse(**model, {}).version(), 1);
     ModelMetrics::Shard& metrics = (*model)->metrics(0);
     metrics.Take(&(*model)->workspace(0)->counts);
     metrics.request_duration_ns.Record(1);

@@ -1,0 +1,58 @@
+// A call of either kind as methods see it: raw bytes to be answered with raw bytes.
+#ifndef HILOMOE_SERVER_CALL_H_
+#define HILOMOE_SERVER_CALL_H_
+
+#include <atomic>
+#include <chrono>
+#include <memory>
+#include <optional>
+
+#include "grpcpp/server_context.h"
+#include "grpcpp/support/byte_buffer.h"
+#include "server/call_loop.h"
+#include "server/model_repository.h"
+
+namespace hilomoe {
+
+// Belongs to one thread at a time, from a request's arrival to its answer.
+class Call : public Rpc {
+ public:
+  using Clock = std::chrono::steady_clock;
+
+  // That is to be answered.
+  grpc::ByteBuffer* request() { return &request_; }
+  grpc::ServerContext& context() { return *context_; }
+  Clock::time_point arrived() const { return arrived_; }
+  // The client has gone or its deadline has passed. Any thread, before the answer.
+  bool cancelled() const { return cancelled_.load(std::memory_order_relaxed); }
+  // Until the deadline, negative behind it. Any thread, before the answer.
+  std::chrono::nanoseconds time_left() const { return context_->deadline() - std::chrono::system_clock::now(); }
+
+  // One of them answers the request; the method must not touch the call afterwards.
+  virtual void Reply(const grpc::ByteBuffer& response) = 0;
+  virtual void Fail(const grpc::Status& status) = 0;  // ends the call
+
+  std::shared_ptr<const ServedModel> model;  // the method's: which one the request was admitted for
+
+ protected:
+  void Reset() {
+    cancelled_.store(false, std::memory_order_relaxed);
+    model.reset();
+    request_.Clear();
+    context_.emplace();
+  }
+  void NoteWhetherCancelled() {
+    if (context_->IsCancelled()) cancelled_.store(true, std::memory_order_relaxed);
+  }
+
+  std::optional<grpc::ServerContext> context_;
+  grpc::ByteBuffer request_;
+  Clock::time_point arrived_;
+
+ private:
+  std::atomic<bool> cancelled_{false};
+};
+
+}  // namespace hilomoe
+
+#endif  // HILOMOE_SERVER_CALL_H_

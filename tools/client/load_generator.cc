@@ -176,14 +176,21 @@ LoadGenerator::LoadGenerator(std::vector<std::shared_ptr<grpc::Channel>> channel
 
 LoadGenerator::~LoadGenerator() = default;
 
+LoadRun BeginRun(const LoadOptions& options) {
+  LoadRun run;
+  run.begin_ns = absl::ToInt64Nanoseconds(options.warmup);
+  run.end_ns = run.begin_ns + absl::ToInt64Nanoseconds(options.duration);
+  run.cpu_seconds = -CpuSeconds();
+  run.start = absl::Now();
+  return run;
+}
+
+void EndRun(LoadRun* run) { run->cpu_seconds += CpuSeconds(); }
+
 LoadRun LoadGenerator::Run() {
   State& state = *state_;
-  LoadRun run;
-  run.begin_ns = absl::ToInt64Nanoseconds(state.options.warmup);
-  run.end_ns = run.begin_ns + absl::ToInt64Nanoseconds(state.options.duration);
+  LoadRun run = BeginRun(state.options);
   state.end_ns = run.end_ns;
-  const double cpu = CpuSeconds();
-  run.start = absl::Now();
   state.start = Clock::now();
   state.wall_start = std::chrono::system_clock::now();
   if (state.options.rate > 0) {
@@ -192,7 +199,7 @@ LoadRun LoadGenerator::Run() {
     state.RunClosed();
     run.most_in_flight = state.options.concurrency;
   }
-  run.cpu_seconds = CpuSeconds() - cpu;
+  EndRun(&run);
   return run;
 }
 

@@ -45,7 +45,12 @@ struct LoadRun {
   double cpu_seconds = 0;       // of this process
 };
 
-// Answers come in on one thread, and, in the open loop, the caller's sends. Round robin over the channels and the set.
+// The times of a run that starts now, and, when it is over, what it took.
+LoadRun BeginRun(const LoadOptions& options);
+void EndRun(LoadRun* run);
+
+// Calls of one request each. Answers come in on one thread, and, in the open loop, the caller's sends. Round robin over
+// the channels and the set.
 class LoadGenerator {
  public:
   // At least one channel and one request. The recorder outlives the generator.

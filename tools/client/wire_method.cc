@@ -8,14 +8,17 @@ namespace hilomoe {
 
 absl::StatusOr<WireMethod> WireMethodOf(std::string_view name) {
   if (name == "Score") return WireMethod::kScore;
+  if (name == "ScoreStream") return WireMethod::kScoreStream;
   return absl::InvalidArgumentError(
-      absl::StrCat("'", absl::string_view(name.data(), name.size()), "' is not a method: Score"));
+      absl::StrCat("'", absl::string_view(name.data(), name.size()), "' is not a method: Score, ScoreStream"));
 }
 
 const char* MethodPath(WireMethod method) {
   switch (method) {
     case WireMethod::kScore:
       break;
+    case WireMethod::kScoreStream:
+      return "/hilomoe.v1.ScoringService/ScoreStream";
   }
   return "/hilomoe.v1.ScoringService/Score";
 }
@@ -36,6 +39,8 @@ absl::StatusOr<WireAnswer> AnswerReader::Read(grpc::ByteBuffer* bytes) {
   answer.version = score_.version();
   answer.scores = score_.scores();
   answer.predictor_ns = score_.timings().encode_ns() + score_.timings().evaluate_ns();
+  answer.code = static_cast<grpc::StatusCode>(score_.code());
+  answer.message = score_.message();
   return answer;
 }
 

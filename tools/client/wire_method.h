@@ -10,13 +10,14 @@
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "grpcpp/support/byte_buffer.h"
+#include "grpcpp/support/status.h"
 #include "hilomoe/v1/scoring_service.pb.h"
 
 namespace hilomoe {
 
-enum class WireMethod { kScore };
+enum class WireMethod { kScore, kScoreStream };
 
-// "Score"; INVALID_ARGUMENT lists the names.
+// "Score", "ScoreStream"; INVALID_ARGUMENT lists the names.
 absl::StatusOr<WireMethod> WireMethodOf(std::string_view name);
 // "/hilomoe.v1.ScoringService/Score".
 const char* MethodPath(WireMethod method);
@@ -27,7 +28,9 @@ grpc::ByteBuffer RequestBytes(WireMethod method, const v1::ScoreRequest& request
 struct WireAnswer {
   uint64_t version = 0;
   absl::Span<const float> scores;
-  uint64_t predictor_ns = 0;  // encoding and evaluating, when the request asked for timings
+  uint64_t predictor_ns = 0;                     // encoding and evaluating, when the request asked for timings
+  grpc::StatusCode code = grpc::StatusCode::OK;  // of the request, where a stream goes on after one that failed
+  std::string_view message = {};
 };
 
 // Reads answers over and over in the same memory. One thread.

@@ -94,9 +94,9 @@ def withdraw(model_directory, version):
 class Process:
     """A server under test, its log in `log`."""
 
-    def __init__(self, command, cores, name):
+    def __init__(self, command, cores, name, log=None):
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix=name + "_", dir=WORK))
-        self.log = self.directory / "log"
+        self.log = pathlib.Path(log or self.directory / "log")
         self.ports_file = self.directory / "ports.json"
         with open(self.log, "wb") as log:
             self.process = spawn([*command, f"--port_file={self.ports_file}"], cores, stdout=log, stderr=log)
@@ -148,14 +148,14 @@ class Process:
 class Server(Process):
     """hilomoe-server over a model repository. Keyword arguments are its flags."""
 
-    def __init__(self, repository, cores=SERVER_CORES, environment=None, **flags):
+    def __init__(self, repository, cores=SERVER_CORES, environment=None, log=None, **flags):
         flags = {"listen_address": "127.0.0.1:0", "metrics_address": "127.0.0.1:0", "drain_ms": 100, **flags}
         command = [BIN / "hilomoe-server", f"--model_repository={repository}",
                    *(f"--{name}={value}" for name, value in flags.items()),
                    *os.environ.get("SERVER_FLAGS", "").split()]
         if environment:
             command = ["env", *(f"{name}={value}" for name, value in environment.items()), *command]
-        super().__init__(command, cores, "server")
+        super().__init__(command, cores, "server", log)
 
     def metrics(self, timeout=10):
         url = f"http://127.0.0.1:{self.ports['metrics_port']}/metrics"
@@ -165,6 +165,12 @@ class Server(Process):
     def metric(self, name, **labels):
         """The sum over the series of a name that have these labels."""
         return sum_of(self.metrics(), name, **labels)
+
+
+def has_flag(name):
+    """Whether this build's server has it."""
+    shown = subprocess.run([BIN / "hilomoe-server", "--help"], capture_output=True, text=True, check=False)
+    return f"--{name}" in shown.stdout + shown.stderr
 
 
 def sum_of(exposition, name, **labels):

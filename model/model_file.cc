@@ -197,6 +197,7 @@ absl::StatusOr<ModelFile> ModelFile::Open(const std::string& path, const ModelFi
   }
   if (status.ok()) status = file.BindVocabularies();
   if (status.ok()) status = file.BindTensors();
+  file.options_.cancelled = nullptr;  // what it knows need not live as long as the file
   // Of a file that changes under our hands anything may have seemed wrong with it.
   HILOMOE_RETURN_IF_ERROR(file.bytes_.FinishLoading());
   if (!status.ok()) return absl::Status(status.code(), absl::StrCat("'", path, "': ", status.message()));
@@ -259,6 +260,7 @@ absl::Status ModelFile::LoadTensor(int index, bool verify) {
   }
   Checksum checksum;
   for (uint64_t done = 0; done < tensor.bytes(); done += kPieceBytes) {
+    if (options_.cancelled && options_.cancelled()) return absl::CancelledError("loading was given up");
     const size_t piece = std::min<uint64_t>(kPieceBytes, tensor.bytes() - done);
     HILOMOE_RETURN_IF_ERROR(bytes_.Load(tensor.offset() + done, tensor.offset() + done + piece));
     if (verify) checksum.Add(data + done, piece);

@@ -26,6 +26,8 @@ struct ModelFileOptions {
   // Of tables and vocabularies; with kMap all other tensors are copied as well.
   FileMemory memory = FileMemory::kCopy;
   int threads = 1;  // that load and verify, one tensor each at a time
+  // Asked by these threads before every piece of a tensor; true ends Open with CANCELLED. May be empty.
+  std::function<bool()> cancelled = nullptr;
 };
 
 // An opened model file: in memory, every checksum verified, every size and row checked against the config.

@@ -215,6 +215,9 @@ absl::Status ModelSpec::AddFeature(const v1::Feature& feature) {
     table.hash_buckets = feature.vocabulary().hash_buckets();
     table.buckets = feature.numeric().buckets();
   }
+  const auto by_name = [this](int f, std::string_view name) { return features_[f].name < name; };
+  by_name_.insert(std::lower_bound(by_name_.begin(), by_name_.end(), spec.name, by_name),
+                  static_cast<int>(features_.size()));
   features_.push_back(std::move(spec));
   return absl::OkStatus();
 }
@@ -346,10 +349,9 @@ std::vector<std::string_view> DefaultIds(v1::Feature::Kind kind, std::string_vie
 }
 
 int ModelSpec::FindFeature(std::string_view name) const {
-  for (size_t i = 0; i < features_.size(); ++i) {
-    if (features_[i].name == name) return static_cast<int>(i);
-  }
-  return -1;
+  const auto by_name = [this](int f, std::string_view wanted) { return features_[f].name < wanted; };
+  const auto found = std::lower_bound(by_name_.begin(), by_name_.end(), name, by_name);
+  return found != by_name_.end() && features_[*found].name == name ? *found : -1;
 }
 
 int ModelSpec::FindFeature(uint32_t id) const {

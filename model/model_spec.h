@@ -134,6 +134,7 @@ class ModelSpec {
 
   v1::ModelConfig config_;
   std::vector<FeatureSpec> features_;
+  std::vector<int> by_name_;  // indices into features_, sorted
   std::vector<TableSpec> tables_;
   std::vector<AttentionSpec> attention_;
   std::vector<BlockSpec> blocks_;

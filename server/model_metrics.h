@@ -3,7 +3,6 @@
 #define HILOMOE_SERVER_MODEL_METRICS_H_
 
 #include <array>
-#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -14,9 +13,10 @@
 
 namespace hilomoe {
 
-enum class Method { kScore, kScoreStream, kGetModel, kModelInfer };
-inline constexpr int kMethods = 4;
-inline constexpr const char* kMethodNames[kMethods] = {"Score", "ScoreStream", "GetModel", "ModelInfer"};
+// kControl: what the v2 protocol asks beside scores.
+enum class Method { kScore, kScoreStream, kGetModel, kModelInfer, kControl };
+inline constexpr int kMethods = 5;
+inline constexpr const char* kMethodNames[kMethods] = {"Score", "ScoreStream", "GetModel", "ModelInfer", "Control"};
 
 // The canonical codes of gRPC, 0 = OK to 16.
 inline constexpr int kStatusCodes = 17;
@@ -66,13 +66,8 @@ class ModelMetrics {
   const std::vector<std::unique_ptr<Shard>>& shards() const { return shards_; }
   const ModelFacts& facts() const { return facts_; }
 
-  // Whether the model can no longer be served since its file was changed. SetBroken is true for the first call alone.
-  bool broken() const { return broken_.load(std::memory_order_relaxed); }
-  bool SetBroken() const { return !broken_.exchange(true); }
-
  private:
   const ModelFacts facts_;
-  mutable std::atomic<bool> broken_{false};
   std::vector<std::unique_ptr<Shard>> shards_;
 };
 

@@ -1,131 +1,100 @@
-// The models on disk and the ones that are served: <root>/<model>/<version>/model.hilomoe.
+// Keeps the models of <root>/<model>/<version>/model.hilomoe in service while files and policies come and go.
 #ifndef HILOMOE_SERVER_MODEL_REPOSITORY_H_
 #define HILOMOE_SERVER_MODEL_REPOSITORY_H_
 
-#include <atomic>
+#include <chrono>
 #include <cstdint>
-#include <map>
+#include <functional>
 #include <memory>
-#include <mutex>
 #include <string>
-#include <string_view>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "hilomoe/v1/server_config.pb.h"
-#include "runtime/predictor.h"
-#include "runtime/tile_team.h"
-#include "server/model_metrics.h"
+#include "runtime/available_memory.h"
+#include "server/model_table.h"
+#include "server/served_model.h"
 
 namespace hilomoe {
 
-struct ModelLocation {
-  std::string model;
-  uint64_t version = 0;
-  std::string path;
-};
-
-struct RepositoryListing {
-  std::vector<ModelLocation> models;  // the newest version of each, by name
-  std::vector<std::string> skipped;   // what looked like a model and is none, with the reason
-};
-
-// Looks through `root`. Hidden names and names with ".tmp" are copies under way and passed over in silence; versions
-// that are not positive decimal numbers and versions without a model file are skipped. NOT_FOUND for a root that
-// cannot be read, FAILED_PRECONDITION for one without a model.
-absl::StatusOr<RepositoryListing> ListModels(const std::string& root);
-
-// Who evaluates requests.
-struct EvaluatingThreads {
-  int serving = 1;
-  TileTeam* team = nullptr;  // helps with requests of at least split_candidates (0 = none); null: nobody helps
-  size_t split_candidates = 0;
-};
-
-struct ModelLoadOptions {
+struct ModelRepositoryOptions {
+  std::string root = {};
+  EvaluatingThreads threads = {};
   v1::ServerConfig::ModelMemory memory = v1::ServerConfig::AUTO;
-  int threads = 1;  // that read and verify a file
+  int start_threads = 1;  // that read and verify a file before anything is served; later one does
+  uint32_t latest_versions = 1;
+  std::vector<v1::ModelPolicy> policies = {};  // win over those in the repository
+  std::chrono::milliseconds poll_interval{5000};
+  std::chrono::milliseconds retry_min{1000}, retry_max{300'000};
+  bool allow_no_models = false;
+  bool load_at_idle_priority = true;
+  std::function<double()> available_memory = AvailableMemoryBytes;
+
+  // What the config says; `threads` and `start_threads` remain to be set.
+  static ModelRepositoryOptions From(const v1::ServerConfig& config);
 };
 
-// A model in service. Immutable but for the workspaces and the metrics' cells, of which every serving thread has its
-// own.
-class ServedModel {
- public:
-  // Opens and verifies the file, prepares the predictor, replays the golden rows, allocates the workspaces. The team
-  // outlives the model.
-  static absl::StatusOr<std::shared_ptr<const ServedModel>> Load(const ModelLocation& location,
-                                                                 const EvaluatingThreads& threads,
-                                                                 const ModelLoadOptions& options = {});
+enum class ModelState {
+  kUnloaded,   // in the repository, but not to be served: policy or Unload say so
+  kLoading,    // or waiting for its turn
+  kAvailable,  // served
+  kUnloading,  // not found by requests any more, but some are still under way
+  kFailed,     // should be served and cannot be; tried again
+};
+const char* ModelStateName(ModelState state);  // "UNLOADED", ...
 
-  const std::string& name() const { return metrics_->facts().name; }
-  uint64_t version() const { return metrics_->facts().version; }
-  const Predictor& predictor() const { return *predictor_; }
-  Workspace* workspace(int thread) const { return workspaces_[thread].get(); }
-  ModelMetrics::Shard& metrics(int thread) const { return metrics_->shard(thread); }
-  const std::shared_ptr<const ModelMetrics>& shared_metrics() const { return metrics_; }
-
-  // To be asked between evaluation and reply: UNAVAILABLE when scores may be wrong since the model's file, being
-  // mapped, was truncated or written to. From then on for good; the first time, it is logged.
-  absl::Status CheckIntact() const;
-
- private:
-  ServedModel() = default;
-
-  std::unique_ptr<Predictor> predictor_;
-  std::unique_ptr<PredictorHelpers> helpers_;  // null without a team
-  std::vector<std::unique_ptr<Workspace>> workspaces_;
-  std::shared_ptr<const ModelMetrics> metrics_;
+// What is known about one version.
+struct ModelStatus {
+  std::string model;
+  uint64_t version = 0;  // 0: about the model as a whole
+  ModelState state = ModelState::kUnloaded;
+  std::string reason;               // why it is in this state; of kAvailable: why it is not the newest file or policy
+  std::vector<std::string> labels;  // that lead to it now
+  double since_seconds = 0;         // when it came into this state, since the epoch
+  uint32_t failures = 0;            // loads of this file that failed, one after another
 };
 
-// What is served at one moment; immutable.
-class ModelTable {
- public:
-  explicit ModelTable(std::vector<std::shared_ptr<const ServedModel>> models);
-
-  // An empty name stands for the only model, version 0 for the newest. NOT_FOUND lists what there is;
-  // INVALID_ARGUMENT when a name is needed.
-  absl::StatusOr<std::shared_ptr<const ServedModel>> Find(std::string_view model, uint64_t version) const;
-
-  const std::vector<std::shared_ptr<const ServedModel>>& models() const { return models_; }
-
- private:
-  std::string Describe() const;
-
-  std::vector<std::shared_ptr<const ServedModel>> models_;
-  std::map<std::string, std::map<uint64_t, std::shared_ptr<const ServedModel>>, std::less<>> by_name_;
-};
-
-// Holds the table in use. Any thread.
+// Load beside -> checksums -> golden rows -> warm-up -> publish -> drain: a version that is to go stays until those
+// that are to be served are, and is destroyed, off the serving threads, when its last request has ended. What fails is
+// tried again, and what was served before is served on.
+//
+// All methods: any thread.
 class ModelRepository {
  public:
-  // Loads the newest version of every model under `root`; all or nothing.
-  static absl::StatusOr<std::unique_ptr<ModelRepository>> Load(const std::string& root,
-                                                               const EvaluatingThreads& threads,
-                                                               const ModelLoadOptions& options = {});
+  // Loads what the policies ask for. NOT_FOUND and the like for a root that cannot be read; unless allow_no_models,
+  // the first model's error when none can be served. Then keeps on looking until Stop.
+  static absl::StatusOr<std::unique_ptr<ModelRepository>> Start(ModelRepositoryOptions options);
+  ~ModelRepository();
 
   std::shared_ptr<const ModelTable> table() const;
 
+  // Every model and version that is known, by name and version: those in the repository, those served, those that a
+  // policy names, and those still under way out.
+  std::vector<ModelStatus> Index() const;
+
+  // Makes the policy's versions of the model served as they now lie in the repository, after Unload or a failure too,
+  // without waiting for a retry's time. Returns when that is done. NOT_FOUND for a model that the repository does not
+  // have; else the error of the newest version that failed.
+  absl::Status Load(const std::string& model);
+  // Takes the model out of service, and keeps it so until Load, whatever happens in the repository; not beyond this
+  // process. Returns when no request finds it any more; those under way end as usual. NOT_FOUND as for Load.
+  absl::Status Unload(const std::string& model);
+
+  // `changed` is called on the repository's thread, now and whenever the table or a state of Index has changed; it may
+  // call table and Index, not Load, Unload or Stop. Never again once Stop has returned.
+  void Listen(std::function<void()> changed);
+
+  // From now on nothing is loaded, unloaded or told; what is served is served on. A load under way is given up.
+  void Stop();
+
  private:
   friend class ModelTableReader;
-  explicit ModelRepository(std::shared_ptr<const ModelTable> table) : table_(std::move(table)) {}
+  struct State;
+  explicit ModelRepository(std::unique_ptr<State> state);
+  const PublishedModelTable& published() const;
 
-  mutable std::mutex mutex_;
-  std::shared_ptr<const ModelTable> table_;  // guarded by mutex_
-  std::atomic<uint64_t> generation_{1};      // changes with table_
-};
-
-// One thread's view of a repository: takes the lock only after the table has changed.
-class ModelTableReader {
- public:
-  explicit ModelTableReader(const ModelRepository& repository) : repository_(repository) {}
-
-  // Good until the next call.
-  const ModelTable& Get();
-
- private:
-  const ModelRepository& repository_;
-  uint64_t generation_ = 0;
-  std::shared_ptr<const ModelTable> table_;
+  const std::unique_ptr<State> state_;
 };
 
 }  // namespace hilomoe

@@ -131,7 +131,7 @@ absl::Status Scoring::Accept(Call* call, Local* local) const {
   grpc::ProtoBufferReader bytes(call->request());
   RequestHead& head = local->head;
   if (const absl::Status status = local->protocol->ReadHead(&bytes, &head); !status.ok()) return status;
-  absl::StatusOr<std::shared_ptr<const ServedModel>> model = local->models.Get().Find(head.model, head.version);
+  absl::StatusOr<std::shared_ptr<const ServedModel>> model = local->models.Find(head.model, head.version, head.label);
   if (!model.ok()) return model.status();
   call->model = *std::move(model);
   if (head.num_candidates > options_.max_candidates) {

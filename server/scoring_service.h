@@ -32,7 +32,6 @@ class ScoringService {
 
  private:
   class Rpcs;
-  class GetModelMethod;
 
   std::unique_ptr<Rpcs> rpcs_;
   std::vector<std::unique_ptr<RpcMethod>> methods_;

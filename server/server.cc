@@ -4,6 +4,7 @@
 #include <string>
 #include <thread>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "grpc/grpc.h"
@@ -18,6 +19,7 @@
 #include "runtime/cpu_count.h"
 #include "runtime/tile_team.h"
 #include "server/call_loop.h"
+#include "server/inference_service.h"
 #include "server/log.h"
 #include "server/scoring_service.h"
 
@@ -43,6 +45,7 @@ struct Server::State {
   std::unique_ptr<ModelRepository> repository;
   std::unique_ptr<CallLoop> loop;
   std::unique_ptr<ScoringService> service;
+  std::unique_ptr<InferenceService> inference;
   std::unique_ptr<grpc::Server> grpc;
   int listen_port = 0;
   bool shut_down = false;
@@ -77,16 +80,24 @@ absl::Status Server::State::StartGrpc(const v1::ServerConfig& config, uint32_t e
 
   service = std::make_unique<ScoringService>();
   builder.RegisterService(service->grpc_service());
+  inference = std::make_unique<InferenceService>();
+  builder.RegisterService(inference->grpc_service());
   loop = std::make_unique<CallLoop>(builder.AddCompletionQueue(), evaluation_threads, config.max_queued_candidates());
   grpc = builder.BuildAndStart();
   if (grpc == nullptr || listen_port == 0) {
     return absl::UnavailableError(absl::StrCat("cannot listen on listen_address '", config.listen_address(),
                                                "': taken, not permitted or not of this machine"));
   }
-  service->Connect({config.max_candidates(), config.max_queue_ms()}, {loop.get(), repository.get(), metrics.get()});
+  const ScoringService::Limits limits{config.max_candidates(), config.max_queue_ms()};
+  const MethodDependencies dependencies{loop.get(), repository.get(), metrics.get()};
+  service->Connect(limits, dependencies);
+  inference->Connect(limits, dependencies);
   metrics->WatchAdmission(&loop->admission());
-  loop->Start(service->methods());
+  std::vector<RpcMethod*> methods = service->methods();
+  for (RpcMethod* method : inference->methods()) methods.push_back(method);
+  loop->Start(methods);
   grpc->GetHealthCheckService()->SetServingStatus(kScoringServiceName, true);
+  grpc->GetHealthCheckService()->SetServingStatus(kInferenceServiceName, true);
   grpc->GetHealthCheckService()->SetServingStatus(true);
   metrics->SetReady(true);
   return absl::OkStatus();
@@ -105,17 +116,21 @@ absl::StatusOr<std::unique_ptr<Server>> Server::BuildAndStart(const ServerOption
   // Without a split nobody needs help.
   const int team_threads = config.split_candidates() > 0 ? static_cast<int>(evaluation_threads) : 1;
   HILOMOE_ASSIGN_OR_RETURN(state.team, TileTeam::Create(team_threads));
-  const EvaluatingThreads threads{serving_threads, state.team.get(), config.split_candidates()};
-  // Nothing else runs yet: all threads may load.
-  const ModelLoadOptions load{config.model_memory(), static_cast<int>(evaluation_threads)};
-  HILOMOE_ASSIGN_OR_RETURN(state.repository, ModelRepository::Load(config.model_repository(), threads, load));
-  for (const auto& model : state.repository->table()->models()) state.metrics->Add(model->shared_metrics());
+  ModelRepositoryOptions repository = ModelRepositoryOptions::From(config);
+  repository.threads = {serving_threads, state.team.get(), config.split_candidates()};
+  repository.start_threads = static_cast<int>(evaluation_threads);  // nothing else runs yet
+  HILOMOE_ASSIGN_OR_RETURN(state.repository, ModelRepository::Start(std::move(repository)));
+  state.repository->Listen([&state] {
+    for (const auto& model : state.repository->table()->models()) state.metrics->Add(model->shared_metrics());
+  });
   HILOMOE_RETURN_IF_ERROR(state.StartMetrics(config.metrics_address()));
   HILOMOE_RETURN_IF_ERROR(state.StartGrpc(config, evaluation_threads));
   return server;
 }
 
 Server::~Server() {
+  // What it tells goes to the others.
+  if (state_->repository != nullptr) state_->repository->Stop();
   if (state_->grpc != nullptr && !state_->shut_down) Shutdown(std::chrono::milliseconds(0));
   // Scrapes read the loop.
   state_->exposer.reset();

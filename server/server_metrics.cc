@@ -120,10 +120,6 @@ void CollectModels(const Models& models, Families* families) {
                      "Of the model file, in memory or mapped, and packed copies of weights.",
                      MetricType::Gauge,
                      {}};
-  MetricFamily broken{"hilomoe_model_broken",
-                      "1 from when the model's mapped file was found changed; it then answers UNAVAILABLE.",
-                      MetricType::Gauge,
-                      {}};
   MetricFamily created{
       "hilomoe_model_created_timestamp_seconds", "When the model file was made; 0 = unknown.", MetricType::Gauge, {}};
   MetricFamily loaded{"hilomoe_model_loaded_timestamp_seconds", "When the model was loaded.", MetricType::Gauge, {}};
@@ -150,14 +146,13 @@ void CollectModels(const Models& models, Families* families) {
     AddFeatures(model, &Shard::out_of_vocabulary, &unseen);
     AddFeatures(model, &Shard::missing, &missing);
     AddGauge(With(With(labels, "created_by", facts.created_by), "instruction_set", facts.instruction_set), 1, &info);
-    AddGauge(labels, model.broken() ? 1 : 0, &broken);
     AddGauge(labels, static_cast<double>(facts.bytes), &bytes);
     AddGauge(labels, facts.created_seconds, &created);
     AddGauge(labels, facts.loaded_seconds, &loaded);
     AddGauge(labels, facts.load_duration_seconds, &load);
   }
   for (MetricFamily* family : {&candidates, &split, &unknown, &sizes, &durations, &stages, &values, &unseen, &missing,
-                               &info, &bytes, &broken, &created, &loaded, &load}) {
+                               &info, &bytes, &created, &loaded, &load}) {
     families->push_back(std::move(*family));
   }
 }
@@ -170,6 +165,11 @@ ServerMetrics::ServerMetrics(int serving_threads) {
 
 void ServerMetrics::Add(const std::shared_ptr<const ModelMetrics>& model) {
   const std::lock_guard<std::mutex> lock(mutex_);
+  std::erase_if(models_, [&model](const auto& other) {
+    const auto shown = other.lock();
+    return shown != nullptr && shown->facts().name == model->facts().name &&
+           shown->facts().version == model->facts().version;
+  });
   models_.push_back(model);
 }
 

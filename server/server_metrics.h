@@ -40,11 +40,13 @@ class ServerMetrics : public prometheus::Collectable {
 
   Shard& shard(int thread) { return *shards_[thread]; }
 
-  // Shown from now on, until the model's last owner lets go of it.
+  // Shown from now on, until the model's last owner lets go of it, instead of a model of the same name and version.
+  // Adding one again changes nothing.
   void Add(const std::shared_ptr<const ModelMetrics>& model);
   // Its numbers are read at every scrape; must outlive the scrapes. Null = not shown.
   void WatchAdmission(const AdmissionQueue* admission) { admission_.store(admission); }
   void SetReady(bool ready) { ready_.store(ready); }
+  bool ready() const { return ready_.load(); }
   void SetDraining(bool draining) { draining_.store(draining); }
 
   std::vector<prometheus::MetricFamily> Collect() const override;

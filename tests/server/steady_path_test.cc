@@ -18,7 +18,7 @@ TEST(SteadyPathTest, AllocatesNothing) {
   const TemporaryDirectory directory;
   WriteTestModel(directory.path());
   // Mapped, as more is asked of such a model.
-  const auto repository = ModelRepository::Load(directory.path(), {.serving = 1}, {.memory = v1::ServerConfig::MMAP});
+  const auto repository = ModelRepository::Start({.root = directory.path(), .memory = v1::ServerConfig::MMAP});
   ASSERT_TRUE(repository.ok()) << repository.status();
 
   std::vector<std::string> requests;
@@ -35,7 +35,7 @@ TEST(SteadyPathTest, AllocatesNothing) {
   const auto serve = [&](const std::string& bytes) {
     google::protobuf::io::ArrayInputStream head_bytes(bytes.data(), static_cast<int>(bytes.size()));
     ASSERT_TRUE(adapter.ReadHead(&head_bytes, &head).ok());
-    const auto model = models.Get().Find(head.model, head.version);
+    const auto model = models.Find(head.model, head.version, head.label);
     ASSERT_TRUE(model.ok());
     item.candidates = head.num_candidates;
     ASSERT_EQ(admission.Admit(&item), AdmissionQueue::Decision::kRun);

@@ -1,0 +1,152 @@
+#include "server/repository_listing.h"
+
+#include <dirent.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <utility>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "model/file_io.h"
+#include "model/status_macros.h"
+
+namespace hilomoe {
+namespace {
+
+constexpr char kModelFileName[] = "model.hilomoe";
+constexpr char kPolicyFileName[] = "policy.textproto";
+
+bool IsCopyUnderWay(const std::string& name) { return absl::StartsWith(name, ".") || absl::StrContains(name, ".tmp"); }
+
+// Model names become label values and parts of messages.
+bool IsModelName(const std::string& name) {
+  return std::all_of(name.begin(), name.end(), [](char c) {
+    return absl::ascii_isalnum(static_cast<unsigned char>(c)) || c == '_' || c == '-' || c == '.';
+  });
+}
+
+bool ParseVersion(const std::string& name, uint64_t* version) {
+  return std::all_of(name.begin(), name.end(), [](char c) { return c >= '0' && c <= '9'; }) &&
+         absl::SimpleAtoi(name, version) && *version > 0;
+}
+
+// The names in a directory, sorted.
+absl::StatusOr<std::vector<std::string>> ListNames(const std::string& directory) {
+  DIR* const stream = ::opendir(directory.c_str());
+  if (stream == nullptr) return SystemError(errno, "cannot list model repository directory", directory);
+  std::vector<std::string> names;
+  errno = 0;
+  while (const dirent* entry = ::readdir(stream)) names.emplace_back(entry->d_name);
+  const int error = errno;
+  ::closedir(stream);
+  if (error != 0) return SystemError(error, "cannot list model repository directory", directory);
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+enum class FileKind { kMissing, kDirectory, kFile, kOther };
+
+// Follows links. An error says that it is unknown what is there.
+absl::StatusOr<FileKind> Look(const std::string& path, FileIdentity* identity) {
+  struct stat info;
+  if (::stat(path.c_str(), &info) != 0) {
+    if (errno == ENOENT || errno == ENOTDIR) return FileKind::kMissing;
+    return SystemError(errno, "cannot look at", path);
+  }
+  if (S_ISDIR(info.st_mode)) return FileKind::kDirectory;
+  if (!S_ISREG(info.st_mode)) return FileKind::kOther;
+  *identity = {.inode = info.st_ino,
+               .size = static_cast<uint64_t>(info.st_size),
+               .modified_ns = int64_t{info.st_mtim.tv_sec} * 1'000'000'000 + info.st_mtim.tv_nsec};
+  return FileKind::kFile;
+}
+
+class Lister {
+ public:
+  Lister(const std::function<void(const std::string&)>& before_listing, RepositoryListing* listing)
+      : before_listing_(before_listing), listing_(*listing) {}
+
+  absl::Status ListRoot(const std::string& root) {
+    HILOMOE_ASSIGN_OR_RETURN(const std::vector<std::string> names, List(root));
+    for (const std::string& name : names) {
+      if (IsCopyUnderWay(name)) continue;
+      const std::string path = absl::StrCat(root, "/", name);
+      FileIdentity identity;
+      const absl::StatusOr<FileKind> kind = Look(path, &identity);
+      if (kind.ok() && *kind != FileKind::kDirectory) continue;
+      if (!IsModelName(name)) {
+        Skip(path, "a model's name is made of letters, digits, '_', '-' and '.'");
+        continue;
+      }
+      ListedModel& model = listing_.models[name];
+      model.status = kind.ok() ? ListModel(path, &model) : kind.status();
+    }
+    return absl::OkStatus();
+  }
+
+ private:
+  absl::StatusOr<std::vector<std::string>> List(const std::string& directory) const {
+    if (before_listing_) before_listing_(directory);
+    return ListNames(directory);
+  }
+
+  absl::Status ListModel(const std::string& directory, ListedModel* model) {
+    HILOMOE_ASSIGN_OR_RETURN(const std::vector<std::string> names, List(directory));
+    for (const std::string& name : names) {
+      if (IsCopyUnderWay(name)) continue;
+      const std::string path = absl::StrCat(directory, "/", name);
+      if (name == kPolicyFileName) {
+        ListedFile policy{path, {}, {}};
+        HILOMOE_ASSIGN_OR_RETURN(const FileKind kind, Look(path, &policy.identity));
+        if (kind != FileKind::kMissing) model->policy = std::move(policy);
+        continue;
+      }
+      HILOMOE_RETURN_IF_ERROR(ListVersion(path, name, model));
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status ListVersion(const std::string& directory, const std::string& name, ListedModel* model) {
+    uint64_t version = 0;
+    if (!ParseVersion(name, &version)) {
+      Skip(directory, "a version's name must be a positive number");
+      return absl::OkStatus();
+    }
+    if (before_listing_) before_listing_(directory);
+    ListedFile file{absl::StrCat(directory, "/", kModelFileName), {}, {}};
+    HILOMOE_ASSIGN_OR_RETURN(const FileKind kind, Look(file.path, &file.identity));
+    if (kind != FileKind::kFile) {
+      Skip(directory, absl::StrCat("holds no ", kModelFileName));
+      return absl::OkStatus();
+    }
+    const auto [first, added] = model->versions.emplace(version, file);
+    if (!added) {
+      first->second.status = absl::FailedPreconditionError(
+          absl::StrCat("'", first->second.path, "' and '", file.path, "' are the same version; remove one"));
+      first->second.identity = {};  // whichever of them is served
+    }
+    return absl::OkStatus();
+  }
+
+  void Skip(const std::string& path, absl::string_view reason) {
+    listing_.skipped.push_back(absl::StrCat("'", path, "': ", reason));
+  }
+
+  const std::function<void(const std::string&)>& before_listing_;
+  RepositoryListing& listing_;
+};
+
+}  // namespace
+
+absl::StatusOr<RepositoryListing> ListRepository(
+    const std::string& root, const std::function<void(const std::string& directory)>& before_listing) {
+  RepositoryListing listing;
+  HILOMOE_RETURN_IF_ERROR(Lister(before_listing, &listing).ListRoot(root));
+  return listing;
+}
+
+}  // namespace hilomoe

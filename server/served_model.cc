@@ -1,0 +1,111 @@
+#include "server/served_model.h"
+
+#include <filesystem>
+#include <system_error>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+#include "model/status_macros.h"
+#include "server/log.h"
+#include "server/warm_up.h"
+
+namespace hilomoe {
+namespace {
+
+// Of the available memory, that a copied file may take: packed weights and workspaces need some as well.
+constexpr double kCopyShare = 0.9;
+
+// The one place where AUTO becomes one of the others. What is resident already, the version to be replaced among it, is
+// not available any more, so that two versions are accounted for. A file that cannot be looked at cannot be opened
+// either.
+absl::StatusOr<FileMemory> ChooseMemory(const std::string& path, const ModelLoadOptions& options) {
+  if (options.memory == v1::ServerConfig::MMAP) return FileMemory::kMap;
+  std::error_code error;
+  const uintmax_t bytes = std::filesystem::file_size(path, error);
+  const double available = options.available_memory();
+  if (error || static_cast<double>(bytes) <= kCopyShare * available) return FileMemory::kCopy;
+  if (options.memory == v1::ServerConfig::AUTO) return FileMemory::kMap;
+  return absl::ResourceExhaustedError(absl::StrCat(
+      "a copy takes ", bytes, " bytes, more than ", kCopyShare * 100, " % of the ", static_cast<uint64_t>(available),
+      " that are available beside what is loaded already; give the process more memory, unload a model or "
+      "set model_memory to AUTO or MMAP"));
+}
+
+double CreatedSeconds(const std::string& rfc3339) {
+  absl::Time time;
+  std::string error;
+  return absl::ParseTime(absl::RFC3339_full, rfc3339, &time, &error) ? absl::ToDoubleSeconds(time - absl::UnixEpoch())
+                                                                     : 0;
+}
+
+}  // namespace
+
+absl::StatusOr<std::shared_ptr<const ServedModel>> ServedModel::Load(const ModelLocation& location,
+                                                                     const EvaluatingThreads& threads,
+                                                                     const ModelLoadOptions& options) {
+  const auto annotate = [&location](const absl::Status& status) {
+    const bool named = absl::StrContains(status.message(), location.path);
+    return absl::Status(status.code(),
+                        absl::StrCat("cannot serve model '", location.model, "' version ", location.version,
+                                     named ? "" : absl::StrCat(" (", location.path, ")"), ": ", status.message()));
+  };
+  const absl::Time start = absl::Now();
+  const absl::StatusOr<FileMemory> memory = ChooseMemory(location.path, options);
+  if (!memory.ok()) return annotate(memory.status());
+  absl::StatusOr<ModelFile> file =
+      ModelFile::Open(location.path, {.memory = *memory, .threads = options.threads, .cancelled = options.cancelled});
+  if (!file.ok()) return annotate(file.status());
+  absl::StatusOr<std::unique_ptr<Predictor>> predictor = Predictor::Create(*std::move(file));
+  if (!predictor.ok()) return annotate(predictor.status());
+  const absl::Status golden = (*predictor)->CheckGolden();
+  if (const absl::Status changed = (*predictor)->file().CheckUnchanged(); !changed.ok()) return annotate(changed);
+  if (!golden.ok()) return annotate(golden);
+
+  const auto destroy = [dispose = options.dispose](const ServedModel* model) {
+    std::unique_ptr<const ServedModel> owned(model);
+    if (dispose) dispose(std::move(owned));
+  };
+  const std::shared_ptr<ServedModel> model(new ServedModel(), destroy);
+  model->predictor_ = *std::move(predictor);
+  if (threads.team != nullptr) {
+    model->helpers_ = std::make_unique<PredictorHelpers>(*model->predictor_, threads.team, threads.split_candidates);
+  }
+  for (int i = 0; i < threads.serving; ++i) {
+    model->workspaces_.push_back(std::make_unique<Workspace>(*model->predictor_, model->helpers_.get()));
+  }
+  if (const absl::Status warm = WarmUp(*model->predictor_, model->workspaces_); !warm.ok()) {
+    LogWarning("the warm-up request was refused",
+               {{"model", location.model}, {"version", location.version}, {"error", std::string(warm.message())}});
+  }
+  const v1::ModelFileHeader& header = model->predictor_->file().header();
+  ModelFacts facts;
+  facts.name = location.model;
+  facts.version = location.version;
+  facts.created_by = header.provenance().created_by();
+  facts.instruction_set = model->predictor_->kernels().name;
+  for (const FeatureSpec& feature : model->predictor_->file().spec().features()) facts.features.push_back(feature.name);
+  facts.memory =
+      v1::ServerConfig::ModelMemory_Name(*memory == FileMemory::kMap ? v1::ServerConfig::MMAP : v1::ServerConfig::COPY);
+  facts.bytes = model->predictor_->bytes();
+  facts.created_seconds = CreatedSeconds(header.provenance().created());
+  facts.loaded_seconds = absl::ToDoubleSeconds(absl::Now() - absl::UnixEpoch());
+  facts.load_duration_seconds = absl::ToDoubleSeconds(absl::Now() - start);
+  model->metrics_ = std::make_shared<const ModelMetrics>(std::move(facts), threads.serving);
+  model->on_broken_ = options.on_broken;
+  return std::shared_ptr<const ServedModel>(model);
+}
+
+absl::Status ServedModel::CheckIntact() const {
+  if (!broken_.load(std::memory_order_relaxed)) {
+    const absl::Status status = predictor_->file().CheckUnchanged();
+    if (status.ok()) return status;
+    if (!broken_.exchange(true) && on_broken_) on_broken_();
+  }
+  return absl::UnavailableError(absl::StrCat("model '", name(), "' version ", version(),
+                                             " is broken: its file was truncated or overwritten while it was mapped"));
+}
+
+}  // namespace hilomoe

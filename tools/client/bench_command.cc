@@ -31,7 +31,8 @@ ABSL_FLAG(int64_t, open_loop_max_in_flight, 10'000,
 ABSL_FLAG(double, duration, 10, "seconds that are reported");
 ABSL_FLAG(double, warmup, 1, "seconds before that");
 ABSL_FLAG(std::string, method, "Score",
-          "Score; or ScoreStream: a stream on every connection, closed loop, --concurrency requests ahead on each");
+          "Score; ModelInfer, of the v2 protocol; or ScoreStream: a stream on every connection, closed loop, "
+          "--concurrency requests ahead on each");
 ABSL_FLAG(std::string, candidates, "100", "of a request; or a mix, 10:0.2,100:0.6,1000:0.2");
 ABSL_FLAG(int64_t, requests, 64, "different requests; they are sent in turn");
 ABSL_FLAG(std::string, log, "", "take the requests from this log, as `score` does, instead of drawing them");
@@ -159,6 +160,7 @@ absl::StatusOr<BenchOptions> OptionsFromFlags(const std::vector<std::string>& ar
 // The set, with its expectations when they are wanted.
 struct RequestSet {
   std::vector<v1::ScoreRequest> requests;
+  std::vector<grpc::ByteBuffer> bytes;  // of the requests
   std::optional<ExpectedScores> expected;
   std::vector<ModelVersionFile> files;  // in --model_dir
 };
@@ -190,6 +192,7 @@ absl::StatusOr<RequestSet> MakeRequestSet(const BenchOptions& options) {
     request.set_model(options.server.model);
     request.set_version(options.server.version);
     if (options.timings) request.mutable_options()->set_timings(true);
+    set.bytes.push_back(RequestBytes(options.method, request, spec));
   }
   if (options.verify) {
     HILOMOE_ASSIGN_OR_RETURN(set.expected, ExpectedScores::Compute(files, set.requests));
@@ -200,8 +203,8 @@ absl::StatusOr<RequestSet> MakeRequestSet(const BenchOptions& options) {
 absl::StatusOr<LoadRun> Run(const BenchOptions& options, const RequestSet& set, LoadRecorder* recorder) {
   if (options.in_process) return RunInProcess(set.files[0], set.requests, options.load, recorder);
   HILOMOE_ASSIGN_OR_RETURN(std::vector<std::shared_ptr<grpc::Channel>> channels, ConnectForLoad(options.channels));
-  if (options.method == WireMethod::kScoreStream) return RunStreams(channels, set.requests, options.load, recorder);
-  return LoadGenerator(std::move(channels), options.method, set.requests, options.load, recorder).Run();
+  if (options.method == WireMethod::kScoreStream) return RunStreams(channels, set.bytes, options.load, recorder);
+  return LoadGenerator(std::move(channels), options.method, set.bytes, options.load, recorder).Run();
 }
 
 absl::Status RunBench(BenchOptions options, std::FILE* messages) {

@@ -166,11 +166,10 @@ void LoadGenerator::State::RunOpen(LoadRun* run) {
 }
 
 LoadGenerator::LoadGenerator(std::vector<std::shared_ptr<grpc::Channel>> channels, WireMethod method,
-                             absl::Span<const v1::ScoreRequest> requests, const LoadOptions& options,
-                             LoadRecorder* recorder)
+                             std::vector<grpc::ByteBuffer> requests, const LoadOptions& options, LoadRecorder* recorder)
     : state_(std::make_unique<State>(options, recorder)) {
   for (auto& channel : channels) state_->stubs.emplace_back(std::move(channel));
-  for (const v1::ScoreRequest& request : requests) state_->requests.push_back(RequestBytes(method, request));
+  state_->requests = std::move(requests);
   state_->path = MethodPath(method);
 }
 

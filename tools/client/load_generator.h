@@ -53,9 +53,9 @@ void EndRun(LoadRun* run);
 // the channels and the set.
 class LoadGenerator {
  public:
-  // At least one channel and one request. The recorder outlives the generator.
+  // At least one channel and one request; `requests` as RequestBytes gives them. The recorder outlives the generator.
   LoadGenerator(std::vector<std::shared_ptr<grpc::Channel>> channels, WireMethod method,
-                absl::Span<const v1::ScoreRequest> requests, const LoadOptions& options, LoadRecorder* recorder);
+                std::vector<grpc::ByteBuffer> requests, const LoadOptions& options, LoadRecorder* recorder);
   ~LoadGenerator();
 
   // Once. Ends when every request sent has ended, the last one's deadline at the latest.

@@ -140,14 +140,12 @@ class Stream {
 
 }  // namespace
 
-LoadRun RunStreams(const std::vector<std::shared_ptr<grpc::Channel>>& channels,
-                   absl::Span<const v1::ScoreRequest> requests, const LoadOptions& options, LoadRecorder* recorder) {
+LoadRun RunStreams(const std::vector<std::shared_ptr<grpc::Channel>>& channels, std::vector<grpc::ByteBuffer> requests,
+                   const LoadOptions& options, LoadRecorder* recorder) {
   Run run;
   run.options = options;
   run.recorder = recorder;
-  for (const v1::ScoreRequest& request : requests) {
-    run.requests.push_back(RequestBytes(WireMethod::kScoreStream, request));
-  }
+  run.requests = std::move(requests);
   LoadRun result = BeginRun(options);
   run.start = Clock::now();
   run.end_ns = result.end_ns;

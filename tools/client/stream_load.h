@@ -5,9 +5,7 @@
 #include <memory>
 #include <vector>
 
-#include "absl/types/span.h"
 #include "grpcpp/grpcpp.h"
-#include "hilomoe/v1/scoring_service.pb.h"
 #include "tools/client/load_generator.h"
 #include "tools/client/load_recorder.h"
 
@@ -15,8 +13,8 @@ namespace hilomoe {
 
 // A request's latency counts from when it was handed to gRPC. A stream that ends early fails what was ahead on it, and
 // is opened anew after 100 ms; all end with the run, the deadline later at the latest.
-LoadRun RunStreams(const std::vector<std::shared_ptr<grpc::Channel>>& channels,
-                   absl::Span<const v1::ScoreRequest> requests, const LoadOptions& options, LoadRecorder* recorder);
+LoadRun RunStreams(const std::vector<std::shared_ptr<grpc::Channel>>& channels, std::vector<grpc::ByteBuffer> requests,
+                   const LoadOptions& options, LoadRecorder* recorder);
 
 }  // namespace hilomoe
 

@@ -12,17 +12,19 @@
 #include "grpcpp/support/byte_buffer.h"
 #include "grpcpp/support/status.h"
 #include "hilomoe/v1/scoring_service.pb.h"
+#include "inference/grpc_inference_service.pb.h"
+#include "model/model_spec.h"
 
 namespace hilomoe {
 
-enum class WireMethod { kScore, kScoreStream };
+enum class WireMethod { kScore, kScoreStream, kModelInfer };
 
-// "Score", "ScoreStream"; INVALID_ARGUMENT lists the names.
+// "Score", "ScoreStream", "ModelInfer"; INVALID_ARGUMENT lists the names.
 absl::StatusOr<WireMethod> WireMethodOf(std::string_view name);
 // "/hilomoe.v1.ScoringService/Score".
 const char* MethodPath(WireMethod method);
 
-grpc::ByteBuffer RequestBytes(WireMethod method, const v1::ScoreRequest& request);
+grpc::ByteBuffer RequestBytes(WireMethod method, const v1::ScoreRequest& request, const ModelSpec& spec);
 
 // What an answer says. Good until the reader's next one.
 struct WireAnswer {
@@ -43,6 +45,7 @@ class AnswerReader {
  private:
   const WireMethod method_;
   v1::ScoreResponse score_;
+  inference::ModelInferResponse infer_;
 };
 
 }  // namespace hilomoe

@@ -61,6 +61,7 @@ class LoadTest : public ::testing::Test {
 
   std::vector<v1::ScoreRequest> Requests(const std::string& path) {
     const ModelFile file = *ModelFile::Open(path);
+    spec_ = file.spec();
     return SyntheticRequests(file.spec(), KnownIdsOf(file),
                              {.count = 12, .candidates = *ParseCandidateMix("1:1,65:1,200:1"), .seed = 1});
   }
@@ -72,14 +73,20 @@ class LoadTest : public ::testing::Test {
     EXPECT_TRUE(expected.ok()) << expected.status();
     return *std::move(expected);
   }
+  std::vector<grpc::ByteBuffer> Bytes(WireMethod method = WireMethod::kScore) const {
+    std::vector<grpc::ByteBuffer> bytes;
+    for (const v1::ScoreRequest& request : requests_) bytes.push_back(RequestBytes(method, request, spec_));
+    return bytes;
+  }
   LoadReport Load(const std::string& target, const ExpectedScores* expected, const LoadOptions& options,
-                  size_t connections = 1) {
-    LoadRecorder recorder(WireMethod::kScore, requests_, expected);
-    LoadGenerator generator(Channels(target, connections), WireMethod::kScore, requests_, options, &recorder);
+                  size_t connections = 1, WireMethod method = WireMethod::kScore) {
+    LoadRecorder recorder(method, requests_, expected);
+    LoadGenerator generator(Channels(target, connections), method, Bytes(method), options, &recorder);
     return MakeLoadReport(generator.Run(), recorder, options, requests_, {});
   }
 
   TemporaryDirectory directory_;
+  ModelSpec spec_;
   std::vector<v1::ScoreRequest> requests_;
 };
 
@@ -97,6 +104,16 @@ TEST_F(LoadTest, RightScoresAreRight) {
   }
 }
 
+TEST_F(LoadTest, TheOpenInferenceProtocolGivesTheSame) {
+  requests_ = Requests(WriteTestModel(directory_.path()));
+  const std::unique_ptr<Server> server = Start();
+  const ExpectedScores expected = Expect(directory_.path() + "/ctr");
+  const LoadReport report = Load(Address(*server), &expected, Short(0), 1, WireMethod::kModelInfer);
+  EXPECT_TRUE(report.scores_are_right()) << report.first_wrong;
+  EXPECT_GT(report.right, 0);
+  EXPECT_EQ(report.all.failed + report.all.refused, 0) << report.first_failure;
+}
+
 TEST_F(LoadTest, StreamsGiveTheSame) {
   requests_ = Requests(WriteTestModel(directory_.path()));
   requests_.emplace_back();
@@ -105,7 +122,7 @@ TEST_F(LoadTest, StreamsGiveTheSame) {
   const std::unique_ptr<Server> server = Start();
   LoadRecorder recorder(WireMethod::kScoreStream, requests_, nullptr);
   const LoadOptions options = Short(0);
-  const LoadRun run = RunStreams(Channels(Address(*server), 2), requests_, options, &recorder);
+  const LoadRun run = RunStreams(Channels(Address(*server), 2), Bytes(), options, &recorder);
   const LoadReport report = MakeLoadReport(run, recorder, options, requests_, {});
   EXPECT_GT(report.all.good, 0);
   EXPECT_GT(report.all.failed, 0);  // of which the stream goes on
@@ -115,7 +132,7 @@ TEST_F(LoadTest, StreamsGiveTheSame) {
   requests_.pop_back();
   const ExpectedScores expected = Expect(directory_.path() + "/ctr");
   LoadRecorder checked(WireMethod::kScoreStream, requests_, &expected);
-  RunStreams(Channels(Address(*server), 2), requests_, options, &checked);
+  RunStreams(Channels(Address(*server), 2), Bytes(), options, &checked);
   ASSERT_FALSE(checked.records().empty());
   for (const LoadRecord& record : checked.records())
     ASSERT_EQ(record.verdict, Verdict::kRight) << checked.first_wrong();
@@ -196,7 +213,7 @@ TEST_P(StallTest, AnOpenLoopIsNotHeldUp) {
   options.warmup = absl::ZeroDuration();
   options.max_in_flight = GetParam();
   LoadRecorder recorder(WireMethod::kScore, requests_, nullptr);
-  LoadGenerator generator(Channels(server.address()), WireMethod::kScore, requests_, options, &recorder);
+  LoadGenerator generator(Channels(server.address()), WireMethod::kScore, Bytes(), options, &recorder);
   const LoadRun run = generator.Run();
 
   ArrivalSchedule schedule(options.rate, options.seed);
@@ -255,7 +272,7 @@ TEST_F(LoadTest, EndsWhenTheServerGoesAway) {
     LoadRecorder recorder(WireMethod::kScore, requests_, nullptr);
     LoadOptions options = Short(rate);
     options.deadline = absl::Milliseconds(200);
-    LoadGenerator generator(Channels(Address(*server)), WireMethod::kScore, requests_, options, &recorder);
+    LoadGenerator generator(Channels(Address(*server)), WireMethod::kScore, Bytes(), options, &recorder);
     std::thread stopper([&] {
       absl::SleepFor(absl::Milliseconds(100));
       server.reset();
@@ -273,7 +290,7 @@ TEST_F(LoadTest, EndsWhenTheServerGoesAway) {
     absl::SleepFor(absl::Milliseconds(100));
     server.reset();
   });
-  RunStreams(channels, requests_, Short(0), &recorder);
+  RunStreams(channels, Bytes(), Short(0), &recorder);
   stopper.join();
   EXPECT_FALSE(recorder.first_failure().empty());
 }
@@ -294,7 +311,7 @@ TEST_F(LoadTest, GoesOnlyToHealthyServers) {
     };
     const double before = watch_health ? served_by_a() : 0;
     LoadRecorder recorder(WireMethod::kScore, requests_, nullptr);
-    LoadGenerator generator(*std::move(connected), WireMethod::kScore, requests_, Short(0), &recorder);
+    LoadGenerator generator(*std::move(connected), WireMethod::kScore, Bytes(), Short(0), &recorder);
     generator.Run();
     if (watch_health) {
       EXPECT_EQ(served_by_a(), before);

@@ -14,7 +14,7 @@ import statistics
 import threading
 import time
 
-from serving import Claims, Load, Server, fresh, load, number, publish, table, withdraw
+from serving import Claims, Load, Server, fresh, has_flag, load, number, publish, table, withdraw
 
 DURATION = number("DURATION", 900)
 SWAP_SECONDS = number("SWAP_SECONDS", 15.0)
@@ -33,7 +33,8 @@ class Soak:
         for version in range(1, self.versions + 1):
             publish(SEEDS[version % 2], self.files, version)
         publish(SEEDS[1], self.model, 1)
-        self.server = Server(self.repository)
+        # Patient: bursts make requests wait, and here none may be refused.
+        self.server = Server(self.repository, **({"max_queue_ms": 4000} if has_flag("max_queue_ms") else {}))
         self.end = time.time() + DURATION
         self.samples = []  # (time, resident bytes, descriptors, threads)
         self.reports = {method: [] for method in (*METHODS, "reconnects")}
@@ -75,7 +76,7 @@ class Soak:
                 return
             flags = dict(method=method, model_dir=self.files, verify="true", concurrency=2)
             if method == "reconnects":
-                flags = dict(connections=20, concurrency=20, candidates=10)
+                flags = dict(connections=20, concurrency=2, candidates=10)
             self.reports[method].append(load(self.server.address, duration=BURST_SECONDS, warmup=0, deadline_ms=5000, **flags))
             time.sleep(1)
 

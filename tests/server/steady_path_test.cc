@@ -1,11 +1,12 @@
-// Once warm, our own work on a request allocates nothing. The test runs what lies between a request's bytes and the
-// response message, as ScoringService does. gRPC is not part of it.
+// Once warm, our own work on a request allocates nothing and takes no lock, as long as nobody waits. The test runs what
+// lies between a request's bytes and the response message, as ScoringService does. gRPC is not part of it.
 #include <gtest/gtest.h>
 
 #include <chrono>
 #include <vector>
 
 #include "google/protobuf/io/zero_copy_stream_impl_lite.h"
+#include "lock_count.h"
 #include "server/admission_queue.h"
 #include "server/model_repository.h"
 #include "server/request_capture.h"
@@ -18,7 +19,7 @@
 namespace hilomoe {
 namespace {
 
-TEST(SteadyPathTest, AllocatesNothing) {
+TEST(SteadyPathTest, AllocatesNothingAndTakesNoLock) {
   const TemporaryDirectory directory;
   WriteTestModel(directory.path());
   // Mapped, as more is asked of such a model.
@@ -82,11 +83,15 @@ TEST(SteadyPathTest, AllocatesNothing) {
     for (const std::string& request : requests) serve(request);
   }
   EXPECT_GT(Allocations(), before_warm_up);  // the counter counts
-  const uint64_t warm = Allocations();
+  const uint64_t locks_before = Locks();
+  const auto table = (*repository)->table();
+  EXPECT_GT(Locks(), locks_before);  // so does this one
+  const uint64_t warm = Allocations(), locks = Locks();
   for (int round = 0; round < 5; ++round) {
     for (const std::string& request : requests) serve(request);
   }
   EXPECT_EQ(Allocations(), warm);
+  EXPECT_EQ(Locks(), locks);
   EXPECT_GT((*models.Find("ctr", 0))->shared_metrics()->routing()->Sum().rows, 0);
 }
 

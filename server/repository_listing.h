@@ -8,6 +8,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -31,9 +32,14 @@ struct ListedFile {
   absl::Status status;  // why it must not be loaded: the version stands there twice
 };
 
+struct ListedPolicy {
+  std::string path;
+  absl::StatusOr<std::string> text;
+};
+
 struct ListedModel {
   std::map<uint64_t, ListedFile> versions;
-  std::optional<ListedFile> policy;
+  std::optional<ListedPolicy> policy;
   absl::Status status;  // of reading the model's directory: what is there is unknown when it failed
 };
 
@@ -41,6 +47,10 @@ struct RepositoryListing {
   std::map<std::string, ListedModel> models;
   std::vector<std::string> skipped;  // what looks like a model or a version and is none, with the reason
 };
+
+// Letters, digits, '_', '-' and '.', at least one: what names of models and labels are made of, which become values of
+// metrics and parts of messages.
+bool IsModelName(std::string_view name);
 
 // Looks through `root`. Hidden names and names with ".tmp" are copies under way and passed over in silence; versions
 // that are not positive decimal numbers and versions without a model file are skipped. `before_listing` (may be empty)

@@ -120,6 +120,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::BuildAndStart(const ServerOption
   repository.threads = {serving_threads, state.team.get(), config.split_candidates()};
   repository.start_threads = static_cast<int>(evaluation_threads);  // nothing else runs yet
   HILOMOE_ASSIGN_OR_RETURN(state.repository, ModelRepository::Start(std::move(repository)));
+  state.metrics->WatchRepository(state.repository.get());
   state.repository->Listen([&state] {
     for (const auto& model : state.repository->table()->models()) state.metrics->Add(model->shared_metrics());
   });

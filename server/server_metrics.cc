@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "server/process_metrics.h"
+#include "server/repository_metrics.h"
 
 namespace hilomoe {
 namespace {
@@ -231,6 +232,7 @@ Families ServerMetrics::Collect() const {
   CollectRequests(models, &families);
   CollectModels(models, &families);
   CollectState(&families);
+  if (const ModelRepository* repository = repository_.load()) AppendRepositoryMetrics(*repository, &families);
   AppendProcessMetrics(&families);
   return families;
 }

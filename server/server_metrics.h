@@ -16,6 +16,7 @@
 #include "server/admission_queue.h"
 #include "server/metric_cells.h"
 #include "server/model_metrics.h"
+#include "server/model_repository.h"
 
 namespace hilomoe {
 
@@ -43,8 +44,9 @@ class ServerMetrics : public prometheus::Collectable {
   // Shown from now on, until the model's last owner lets go of it, instead of a model of the same name and version.
   // Adding one again changes nothing.
   void Add(const std::shared_ptr<const ModelMetrics>& model);
-  // Its numbers are read at every scrape; must outlive the scrapes. Null = not shown.
+  // Their numbers are read at every scrape; they must outlive the scrapes. Null = not shown.
   void WatchAdmission(const AdmissionQueue* admission) { admission_.store(admission); }
+  void WatchRepository(const ModelRepository* repository) { repository_.store(repository); }
   void SetReady(bool ready) { ready_.store(ready); }
   bool ready() const { return ready_.load(); }
   void SetDraining(bool draining) { draining_.store(draining); }
@@ -59,6 +61,7 @@ class ServerMetrics : public prometheus::Collectable {
 
   std::vector<std::unique_ptr<Shard>> shards_;
   std::atomic<const AdmissionQueue*> admission_{nullptr};
+  std::atomic<const ModelRepository*> repository_{nullptr};
   std::atomic<bool> ready_{false};
   std::atomic<bool> draining_{false};
   mutable std::mutex mutex_;

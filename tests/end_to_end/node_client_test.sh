@@ -11,7 +11,7 @@ node_modules="$(dirname "$BIN")/node_clients/node_modules"
 packages=(@grpc/grpc-js@1.14.7 @grpc/proto-loader@0.8.1 @bufbuild/buf@1.75.0)
 if [ "$(cat "$node_modules/.hilomoe" 2>/dev/null)" != "${packages[*]}" ]; then
   npm install --prefix "$(dirname "$node_modules")" --ignore-scripts --no-audit --no-fund --loglevel=error \
-    "${packages[@]}" >&2 || { echo "skipped: cannot install ${packages[*]}"; exit 77; }
+    --prefer-offline --fetch-retries=1 "${packages[@]}" >&2 || { echo "skipped: cannot install ${packages[*]}"; exit 77; }
   echo "${packages[*]}" >"$node_modules/.hilomoe"
 fi
 

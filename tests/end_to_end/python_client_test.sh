@@ -8,5 +8,8 @@ generate_python
 start_golden_server --drain_ms=2000
 "$PYTHON" "$SOURCE/tests/end_to_end/clients/python_client.py" "$ADDRESS" "$MODEL" "$SERVER_PID" ||
   fail "the Python client is not content"
-stop_server
+code=0
+wait "$SERVER_PID" || code=$?
+SERVER_PID=
+[ "$code" -eq 0 ] || { cat "$WORK/server.log" >&2; fail "the server's exit code is $code"; }
 pass "grpcio: Score, ScoreStream, GetModel, ModelInfer, metadata, reflection, health until the server's end"

@@ -3,13 +3,19 @@
 #include <algorithm>
 #include <vector>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "model/status_macros.h"
 #include "model/text_proto.h"
-#include "server/repository_listing.h"
 #include "server/validate_config.h"
 
 namespace hilomoe {
+
+bool IsModelName(std::string_view name) {
+  return !name.empty() && std::all_of(name.begin(), name.end(), [](char c) {
+    return absl::ascii_isalnum(static_cast<unsigned char>(c)) || c == '_' || c == '-' || c == '.';
+  });
+}
 
 absl::Status ValidateModelPolicy(const v1::ModelPolicy& policy) {
   if (policy.has_latest_versions() && policy.versions_size() > 0) {

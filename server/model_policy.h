@@ -14,6 +14,10 @@
 
 namespace hilomoe {
 
+// Letters, digits, '_', '-' and '.', at least one: what names of models and labels are made of, which become values of
+// metrics and parts of messages.
+bool IsModelName(std::string_view name);
+
 // What the ranges of the schema do not say: latest or named versions, no label twice, labels of named versions only.
 // Errors are FieldErrors relative to the policy.
 absl::Status ValidateModelPolicy(const v1::ModelPolicy& policy);

@@ -7,12 +7,12 @@
 #include <cerrno>
 #include <utility>
 
-#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "model/file_io.h"
 #include "model/status_macros.h"
+#include "server/model_policy.h"
 
 namespace hilomoe {
 namespace {
@@ -146,12 +146,6 @@ class Lister {
 };
 
 }  // namespace
-
-bool IsModelName(std::string_view name) {
-  return !name.empty() && std::all_of(name.begin(), name.end(), [](char c) {
-    return absl::ascii_isalnum(static_cast<unsigned char>(c)) || c == '_' || c == '-' || c == '.';
-  });
-}
 
 absl::StatusOr<RepositoryListing> ListRepository(
     const std::string& root, const std::function<void(const std::string& directory)>& before_listing) {

@@ -8,7 +8,6 @@
 #include <map>
 #include <optional>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -47,10 +46,6 @@ struct RepositoryListing {
   std::map<std::string, ListedModel> models;
   std::vector<std::string> skipped;  // what looks like a model or a version and is none, with the reason
 };
-
-// Letters, digits, '_', '-' and '.', at least one: what names of models and labels are made of, which become values of
-// metrics and parts of messages.
-bool IsModelName(std::string_view name);
 
 // Looks through `root`. Hidden names and names with ".tmp" are copies under way and passed over in silence; versions
 // that are not positive decimal numbers and versions without a model file are skipped. `before_listing` (may be empty)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs the Debian 12 packages that hilomoe needs; a no-op when all are there.
-#   tools/install_packages.sh [build] [run] [test] [fuzz] [peers]     (default: build)
+#   tools/install_packages.sh [build] [run] [test] [fuzz] [peers] [faults]     (default: build)
 # Needs root, or sudo without a question.
 set -euo pipefail
 
@@ -30,6 +30,7 @@ peers=(                                 # tools/pytorch, tools/bench/peers (whic
   python3-onnx                          # writes the graphs
   zstd
 )
+faults=(util-linux mount libfaketime)     # tools/bench/serving/faults.py
 
 packages=()
 for group in "${@:-build}"; do
@@ -39,7 +40,8 @@ for group in "${@:-build}"; do
     test) packages+=("${test[@]}") ;;
     fuzz) packages+=("${fuzz[@]}") ;;
     peers) packages+=("${peers[@]}") ;;
-    *) echo "install_packages.sh: unknown group '$group' (build, run, test, fuzz, peers)" >&2; exit 2 ;;
+    faults) packages+=("${faults[@]}") ;;
+    *) echo "install_packages.sh: unknown group '$group' (build, run, test, fuzz, peers, faults)" >&2; exit 2 ;;
   esac
 done
 

@@ -130,6 +130,11 @@ absl::StatusOr<std::unique_ptr<EchoServer>> EchoServer::Start(const EchoOptions&
     state->queue = builder.AddCompletionQueue();
   }
   builder.SetMaxReceiveMessageSize(-1);
+<<<<<<< HEAD
+  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);  // two servers on one port would share its connections
+  state->queue = builder.AddCompletionQueue();
+=======
+>>>>>>> 39becdb04cb3f1f7ccc76796a526bfacd36d2886
   state->server = builder.BuildAndStart();
   if (state->server == nullptr || state->port == 0) {
     if (state->server != nullptr) state->server->Shutdown();

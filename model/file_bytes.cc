@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <utility>
 
@@ -22,6 +23,12 @@ namespace hilomoe {
 namespace {
 
 constexpr size_t kHugePage = size_t{2} << 20;
+
+// In pieces: other threads of the process that map or unmap something, as allocators do, wait for each of them.
+void Unmap(std::byte* data, size_t bytes) {
+  constexpr size_t kPiece = 16 * kHugePage;
+  for (size_t done = 0; done < bytes; done += kPiece) ::munmap(data + done, std::min(kPiece, bytes - done));
+}
 
 }  // namespace
 
@@ -56,12 +63,12 @@ AnonymousMemory& AnonymousMemory::operator=(AnonymousMemory&& other) noexcept {
 AnonymousMemory::~AnonymousMemory() {
   if (data_ == nullptr) return;
   ASAN_UNPOISON_MEMORY_REGION(data_, mapped_);
-  ::munmap(data_, mapped_);
+  Unmap(data_, mapped_);
 }
 
 FileBytes::Descriptor::~Descriptor() { ::close(number); }
 
-FileBytes::Mapping::~Mapping() { ::munmap(begin, bytes); }
+FileBytes::Mapping::~Mapping() { Unmap(static_cast<std::byte*>(begin), bytes); }
 
 absl::StatusOr<FileBytes> FileBytes::Open(const std::string& path, FileMemory memory) {
   FileBytes bytes;

@@ -12,6 +12,7 @@
 #include "google/protobuf/message.h"
 #include "model/status_macros.h"
 #include "model/text_proto.h"
+#include "server/model_policy.h"
 
 namespace hilomoe {
 namespace {
@@ -98,13 +99,16 @@ absl::Status CheckAddress(std::string_view field, const std::string& address) {
 
 }  // namespace
 
+absl::Status ValidateRanges(const Message& message) { return CheckRanges(message, ""); }
+
 absl::Status ValidateServerConfig(const v1::ServerConfig& config) {
   HILOMOE_RETURN_IF_ERROR(CheckAddress("listen_address", config.listen_address()));
   HILOMOE_RETURN_IF_ERROR(CheckAddress("metrics_address", config.metrics_address()));
   if (config.metrics_address() == config.listen_address() && !absl::EndsWith(config.listen_address(), ":0")) {
     return FieldError("metrics_address", "must differ from listen_address");
   }
-  return CheckRanges(config, "");
+  HILOMOE_RETURN_IF_ERROR(ValidateRanges(config));
+  return ValidateModelPolicies(config);
 }
 
 }  // namespace hilomoe

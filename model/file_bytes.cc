@@ -1,10 +1,12 @@
 #include "model/file_bytes.h"
 
 #include <fcntl.h>
+#include <sanitizer/asan_interface.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <utility>
 
@@ -22,6 +24,12 @@ namespace {
 
 constexpr size_t kHugePage = size_t{2} << 20;
 
+// In pieces: other threads of the process that map or unmap something, as allocators do, wait for each of them.
+void Unmap(std::byte* data, size_t bytes) {
+  constexpr size_t kPiece = 16 * kHugePage;
+  for (size_t done = 0; done < bytes; done += kPiece) ::munmap(data + done, std::min(kPiece, bytes - done));
+}
+
 }  // namespace
 
 absl::StatusOr<AnonymousMemory> AnonymousMemory::Allocate(size_t size) {
@@ -33,6 +41,8 @@ absl::StatusOr<AnonymousMemory> AnonymousMemory::Allocate(size_t size) {
   // Not for a small one: its first byte would cost zeroing all of a huge page.
   if (size >= kHugePage) ::madvise(data, mapped, MADV_HUGEPAGE);
   memory.data_ = static_cast<std::byte*>(data);
+  // Only heap and stack have bounds that address sanitizer knows by itself. Nothing without it, as is the other one.
+  ASAN_POISON_MEMORY_REGION(memory.data_ + size, mapped - size);
   memory.size_ = size;
   memory.mapped_ = mapped;
   return memory;
@@ -51,12 +61,14 @@ AnonymousMemory& AnonymousMemory::operator=(AnonymousMemory&& other) noexcept {
 }
 
 AnonymousMemory::~AnonymousMemory() {
-  if (data_ != nullptr) ::munmap(data_, mapped_);
+  if (data_ == nullptr) return;
+  ASAN_UNPOISON_MEMORY_REGION(data_, mapped_);
+  Unmap(data_, mapped_);
 }
 
 FileBytes::Descriptor::~Descriptor() { ::close(number); }
 
-FileBytes::Mapping::~Mapping() { ::munmap(begin, bytes); }
+FileBytes::Mapping::~Mapping() { Unmap(static_cast<std::byte*>(begin), bytes); }
 
 absl::StatusOr<FileBytes> FileBytes::Open(const std::string& path, FileMemory memory) {
   FileBytes bytes;

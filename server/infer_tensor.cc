@@ -229,6 +229,7 @@ class TypedContents {
     int size = 0;
     if (!input->ReadVarintSizeAsInt(&size)) return Malformed();
     if (type_.kind == Datatype::kBytes) return ReadString(size, input);
+    if (size > input->BytesUntilLimit()) return Malformed();  // a limit beyond the end would not hold
     const CodedInputStream::Limit limit = input->PushLimit(size);
     while (input->BytesUntilLimit() > 0) HILOMOE_RETURN_IF_ERROR(ReadValue(input));
     input->PopLimit(limit);

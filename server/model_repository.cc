@@ -1,33 +1,38 @@
 #include "server/model_repository.h"
 
-#include <map>
+#include <algorithm>
+#include <atomic>
+#include <condition_variable>
+#include <deque>
 #include <mutex>
+#include <optional>
 #include <set>
+#include <thread>
 #include <utility>
 
+#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "model/status_macros.h"
+#include "server/directory_watch.h"
+#include "server/disposal_thread.h"
 #include "server/log.h"
+#include "server/model_ledger.h"
 #include "server/repository_listing.h"
+#include "server/thread_priority.h"
 
 namespace hilomoe {
+namespace {
 
-const char* ModelStateName(ModelState state) {
-  switch (state) {
-    case ModelState::kUnloaded:
-      return "UNLOADED";
-    case ModelState::kLoading:
-      return "LOADING";
-    case ModelState::kAvailable:
-      return "AVAILABLE";
-    case ModelState::kUnloading:
-      return "UNLOADING";
-    case ModelState::kFailed:
-      return "FAILED";
-  }
-  return "";
+using Clock = ModelLedger::Clock;
+using Loaded = absl::StatusOr<std::shared_ptr<const ServedModel>>;
+
+ModelLedger::Options LedgerOptions(const ModelRepositoryOptions& options) {
+  ModelLedger::Options result{{}, options.policies, options.retry_min, options.retry_max};
+  result.default_policy.set_latest_versions(options.latest_versions);
+  return result;
 }
+
+}  // namespace
 
 ModelRepositoryOptions ModelRepositoryOptions::From(const v1::ServerConfig& config) {
   ModelRepositoryOptions options;
@@ -43,96 +48,326 @@ ModelRepositoryOptions ModelRepositoryOptions::From(const v1::ServerConfig& conf
   return options;
 }
 
-struct ModelRepository::State {
-  void Publish() {
-    ModelTable::Models models;
-    for (const auto& [name, model] : loaded) {
-      ModelTable::Model& entry = models[name];
-      if (unloaded.count(name) > 0) {
-        entry.reason = "it was unloaded";
-      } else {
-        entry.versions[model->version()] = model;
-      }
-    }
-    table.Publish(std::make_shared<const ModelTable>(std::move(models)));
+// Three threads: the keeper's own looks through the repository, decides and publishes, and never does anything that
+// takes long; one loads, one destroys.
+class ModelRepository::Keeper {
+ public:
+  explicit Keeper(ModelRepositoryOptions options)
+      : options_(std::move(options)),
+        wake_(std::make_shared<Wake>()),
+        disposal_(std::make_shared<DisposalThread>(options_.load_at_idle_priority,
+                                                   [wake = wake_] {
+                                                     wake->disposed.store(true);
+                                                     wake->watch.Wake();
+                                                   })),
+        ledger_(LedgerOptions(options_)) {}
+
+  ~Keeper() {
+    Stop();
+    published_.Publish(std::make_shared<const ModelTable>(ModelTable::Models()));
+    // Whoever still holds a model destroys it.
+    disposal_->Stop();
   }
 
-  PublishedModelTable table;
-  std::mutex mutex;
-  std::map<std::string, std::shared_ptr<const ServedModel>> loaded;
-  std::set<std::string> unloaded;
-  std::function<void()> changed;
+  absl::Status LoadAtStart();
+  void StartThreads() {
+    keeper_ = std::thread([this] { Keep(); });
+    loader_ = std::thread([this] { RunLoads(); });
+  }
+
+  const PublishedModelTable& published() const { return published_; }
+  std::vector<ModelStatus> Index() const {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return ledger_.Index();
+  }
+  std::vector<ModelCounts> Counts() const {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return ledger_.Counts();
+  }
+  absl::Status Execute(const std::string& model, bool load);
+  void Listen(std::function<void()> changed);
+  void Stop();
+
+ private:
+  // What models and the disposal thread hold, that may outlive the keeper.
+  struct Wake {
+    DirectoryWatch watch;
+    std::atomic<bool> disposed{false};  // since it was last looked at
+  };
+  struct Command {
+    const std::string model;
+    const bool load;
+    bool begun = false;
+    std::optional<absl::Status> result;
+  };
+
+  Loaded LoadModel(const ModelLedger::LoadJob& job, int threads);
+  void Keep();
+  absl::StatusOr<RepositoryListing> List();
+  void LogSkipped(const std::vector<std::string>& skipped);
+  // Takes account of all that has happened, and of a listing if there is one; without one, nothing is loaded.
+  void Apply(const std::optional<absl::StatusOr<RepositoryListing>>& listing);
+  void BeginCommands(bool listed);
+  void EndCommands();
+  void GiveUpUnwanted();
+  void Tell();
+  std::chrono::milliseconds TimeToWait() const;
+  void RunLoads();
+
+  const ModelRepositoryOptions options_;
+  const std::shared_ptr<Wake> wake_;
+  const std::shared_ptr<DisposalThread> disposal_;
+  PublishedModelTable published_;
+
+  mutable std::mutex mutex_;
+  ModelLedger ledger_;                       // as all that follows, guarded by mutex_
+  std::deque<Command*> commands_;            // of callers that wait
+  std::optional<ModelLedger::LoadJob> job_;  // the loader's, from when it is given until its result is taken
+  bool job_taken_ = false;                   // by the loader
+  std::optional<Loaded> result_;             // of job_
+  bool stopping_ = false;
+  std::condition_variable command_done_, job_given_;
+
+  std::atomic<bool> give_up_{false};  // the load under way
+  std::set<std::string> skipped_;     // as logged last; of the keeper's thread
+  Clock::time_point next_poll_;       // of the keeper's thread
+
+  std::mutex listeners_mutex_;
+  std::vector<std::function<void()>> listeners_;  // as told_, guarded by listeners_mutex_
+  std::vector<ModelStatus> told_;
+  std::shared_ptr<const ModelTable> told_table_;
+
+  std::thread keeper_, loader_;
 };
 
-absl::StatusOr<std::unique_ptr<ModelRepository>> ModelRepository::Start(ModelRepositoryOptions options) {
-  HILOMOE_ASSIGN_OR_RETURN(const RepositoryListing listing, ListRepository(options.root));
-  for (const std::string& skipped : listing.skipped) LogWarning("skipped in the model repository", {{"what", skipped}});
-  auto state = std::make_unique<State>();
-  for (const auto& [name, model] : listing.models) {
-    if (model.versions.empty()) continue;
-    const auto& [version, file] = *model.versions.rbegin();
-    HILOMOE_ASSIGN_OR_RETURN(state->loaded[name],
-                             ServedModel::Load({name, version, file.path}, options.threads,
-                                               {.memory = options.memory, .threads = options.start_threads}));
-    LogInfo("loaded model", {{"model", name}, {"version", version}});
-  }
-  if (state->loaded.empty() && !options.allow_no_models) {
-    return absl::FailedPreconditionError(absl::StrCat("model repository '", options.root, "' holds no model; expected ",
-                                                      options.root, "/<model>/<version>/model.hilomoe",
-                                                      listing.skipped.empty() ? "" : "; skipped ",
-                                                      absl::StrJoin(listing.skipped, ", ")));
-  }
-  state->Publish();
-  return std::unique_ptr<ModelRepository>(new ModelRepository(std::move(state)));
+Loaded ModelRepository::Keeper::LoadModel(const ModelLedger::LoadJob& job, int threads) {
+  if (!job.file.status.ok()) return job.file.status;
+  return ServedModel::Load(
+      job.location, options_.threads,
+      {.memory = options_.memory,
+       .threads = threads,
+       .available_memory = options_.available_memory,
+       .cancelled = [this] { return give_up_.load(std::memory_order_relaxed); },
+       .on_broken = [wake = wake_] { wake->watch.Wake(); },
+       .dispose = [disposal =
+                       disposal_](std::unique_ptr<const ServedModel> model) { disposal->Take(std::move(model)); }});
 }
 
-ModelRepository::ModelRepository(std::unique_ptr<State> state) : state_(std::move(state)) {}
+absl::Status ModelRepository::Keeper::LoadAtStart() {
+  const absl::StatusOr<RepositoryListing> listing = List();
+  if (!listing.ok()) return listing.status();
+  absl::Status first_error;
+  const std::lock_guard<std::mutex> lock(mutex_);
+  ledger_.Update(listing);
+  // What has failed since is not due again by then.
+  const Clock::time_point start = Clock::now();
+  while (const std::optional<ModelLedger::LoadJob> job = ledger_.NextLoad(start)) {
+    Loaded loaded = LoadModel(*job, options_.start_threads);
+    first_error.Update(loaded.status());
+    ledger_.FinishLoad(*job, std::move(loaded), Clock::now());
+  }
+  auto table = std::make_shared<const ModelTable>(ledger_.Settle());
+  const bool serves = !table->models().empty();
+  published_.Publish(std::move(table));
+  if (serves || options_.allow_no_models) return absl::OkStatus();
+  if (!first_error.ok()) return first_error;
+  for (const ModelStatus& status : ledger_.Index()) {
+    if (status.state == ModelState::kFailed) {
+      return absl::FailedPreconditionError(
+          absl::StrCat("model '", status.model, "'",
+                       status.version > 0 ? absl::StrCat(" version ", status.version) : "", ": ", status.reason));
+    }
+  }
+  return absl::FailedPreconditionError(absl::StrCat(
+      "model repository '", options_.root, "' holds no model; expected ", options_.root,
+      "/<model>/<version>/model.hilomoe", skipped_.empty() ? "" : "; skipped ", absl::StrJoin(skipped_, ", ")));
+}
+
+void ModelRepository::Keeper::Keep() {
+  NameThread("model keeper");
+  while (true) {
+    Apply(std::nullopt);  // what needs no look at the repository does not wait for a file system that hangs
+    Apply(List());
+    Tell();
+    {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      if (stopping_) return;
+    }
+    wake_->watch.Wait(TimeToWait());
+  }
+}
+
+absl::StatusOr<RepositoryListing> ModelRepository::Keeper::List() {
+  next_poll_ = Clock::now() + options_.poll_interval;
+  wake_->watch.Begin();
+  absl::StatusOr<RepositoryListing> listing =
+      ListRepository(options_.root, [this](const std::string& directory) { wake_->watch.Add(directory); });
+  wake_->watch.End();
+  if (listing.ok()) LogSkipped(listing->skipped);
+  return listing;
+}
+
+void ModelRepository::Keeper::LogSkipped(const std::vector<std::string>& skipped) {
+  for (const std::string& what : skipped) {
+    if (skipped_.count(what) == 0) LogWarning("skipped in the model repository", {{"what", what}});
+  }
+  skipped_ = {skipped.begin(), skipped.end()};
+}
+
+void ModelRepository::Keeper::Apply(const std::optional<absl::StatusOr<RepositoryListing>>& listing) {
+  std::shared_ptr<const ModelTable> table;
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (listing) ledger_.Update(*listing);
+    if (result_) {
+      ledger_.FinishLoad(*job_, *std::move(result_), Clock::now());
+      result_.reset();
+      job_.reset();
+    }
+    if (wake_->disposed.exchange(false)) ledger_.RetryForMemory();
+    BeginCommands(listing.has_value());
+    table = std::make_shared<const ModelTable>(ledger_.Settle());
+    GiveUpUnwanted();
+    if (listing && !job_ && !stopping_) {
+      job_ = ledger_.NextLoad(Clock::now());
+      job_taken_ = false;
+      give_up_.store(false);
+      if (job_) job_given_.notify_one();
+    }
+  }
+  // The old one goes with the last look into it, and a model with the last request for it.
+  if (!(table->known() == published_.Get()->known())) published_.Publish(std::move(table));
+  const std::lock_guard<std::mutex> lock(mutex_);
+  EndCommands();
+}
+
+void ModelRepository::Keeper::BeginCommands(bool listed) {
+  for (Command* command : commands_) {
+    const bool known = ledger_.Knows(command->model);
+    if (command->begun || (!listed && (command->load || !known))) continue;
+    command->begun = true;
+    if (!known) {
+      const std::string shown = absl::Utf8SafeCEscape(command->model);
+      command->result = absl::NotFoundError(absl::StrCat("the repository holds no model '", shown, "'"));
+    } else if (command->load) {
+      LogInfo("load requested", {{"model", command->model}});
+      ledger_.Resume(command->model);
+    } else {
+      LogInfo("unload requested", {{"model", command->model}});
+      ledger_.Unload(command->model);
+    }
+  }
+}
+
+void ModelRepository::Keeper::EndCommands() {
+  for (Command* command : commands_) {
+    if (!command->begun || command->result) continue;
+    if (command->load && !ledger_.IsSettled(command->model, Clock::now())) continue;
+    command->result = command->load ? ledger_.LoadError(command->model) : absl::OkStatus();
+  }
+  const size_t before = commands_.size();
+  std::erase_if(commands_, [](const Command* command) { return command->result.has_value(); });
+  if (commands_.size() < before) command_done_.notify_all();
+}
+
+void ModelRepository::Keeper::GiveUpUnwanted() {
+  if (job_ && !ledger_.IsWanted(job_->location)) give_up_.store(true);
+}
+
+void ModelRepository::Keeper::Tell() {
+  std::vector<ModelStatus> index = Index();
+  std::shared_ptr<const ModelTable> table = published_.Get();
+  const std::lock_guard<std::mutex> lock(listeners_mutex_);
+  if (index == told_ && table == told_table_) return;
+  told_ = std::move(index);
+  told_table_ = table;
+  for (const auto& changed : listeners_) changed();
+}
+
+std::chrono::milliseconds ModelRepository::Keeper::TimeToWait() const {
+  const Clock::time_point now = Clock::now();
+  Clock::time_point until = next_poll_;
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (!job_) until = std::min(until, ledger_.NextRetry());
+  }
+  if (until <= now) return std::chrono::milliseconds(0);
+  return std::chrono::ceil<std::chrono::milliseconds>(until - now);
+}
+
+void ModelRepository::Keeper::RunLoads() {
+  NameThread("model loader");
+  if (options_.load_at_idle_priority) LowerThreadPriority();
+  std::unique_lock<std::mutex> lock(mutex_);
+  while (true) {
+    job_given_.wait(lock, [this] { return stopping_ || (job_ && !job_taken_); });
+    if (stopping_) return;
+    job_taken_ = true;
+    const ModelLedger::LoadJob job = *job_;
+    lock.unlock();
+    Loaded loaded = LoadModel(job, /*threads=*/1);
+    lock.lock();
+    result_ = std::move(loaded);
+    wake_->watch.Wake();
+  }
+}
+
+absl::Status ModelRepository::Keeper::Execute(const std::string& model, bool load) {
+  Command command{model, load, false, std::nullopt};
+  std::unique_lock<std::mutex> lock(mutex_);
+  if (stopping_) return absl::UnavailableError("the server is shutting down");
+  commands_.push_back(&command);
+  wake_->watch.Wake();
+  command_done_.wait(lock, [&] { return command.result.has_value(); });
+  return *command.result;
+}
+
+void ModelRepository::Keeper::Listen(std::function<void()> changed) {
+  const std::lock_guard<std::mutex> lock(listeners_mutex_);
+  changed();
+  listeners_.push_back(std::move(changed));
+}
+
+void ModelRepository::Keeper::Stop() {
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (stopping_) return;
+    stopping_ = true;
+    give_up_.store(true);
+  }
+  job_given_.notify_all();
+  wake_->watch.Wake();
+  if (keeper_.joinable()) keeper_.join();
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    for (Command* command : commands_) command->result = absl::UnavailableError("the server is shutting down");
+    commands_.clear();
+  }
+  command_done_.notify_all();
+  if (loader_.joinable()) loader_.join();
+  const std::lock_guard<std::mutex> lock(mutex_);
+  result_.reset();
+}
+
+absl::StatusOr<std::unique_ptr<ModelRepository>> ModelRepository::Start(ModelRepositoryOptions options) {
+  auto keeper = std::make_unique<Keeper>(std::move(options));
+  if (const absl::Status status = keeper->LoadAtStart(); !status.ok()) return status;
+  keeper->StartThreads();
+  return std::unique_ptr<ModelRepository>(new ModelRepository(std::move(keeper)));
+}
+
+ModelRepository::ModelRepository(std::unique_ptr<Keeper> keeper) : keeper_(std::move(keeper)) {}
 ModelRepository::~ModelRepository() = default;
 
-std::shared_ptr<const ModelTable> ModelRepository::table() const { return state_->table.Get(); }
-const PublishedModelTable& ModelRepository::published() const { return state_->table; }
+std::shared_ptr<const ModelTable> ModelRepository::table() const { return keeper_->published().Get(); }
+std::vector<ModelStatus> ModelRepository::Index() const { return keeper_->Index(); }
+std::vector<ModelCounts> ModelRepository::Counts() const { return keeper_->Counts(); }
+absl::Status ModelRepository::Load(const std::string& model) { return keeper_->Execute(model, /*load=*/true); }
+absl::Status ModelRepository::Unload(const std::string& model) { return keeper_->Execute(model, /*load=*/false); }
+void ModelRepository::Listen(std::function<void()> changed) { keeper_->Listen(std::move(changed)); }
+void ModelRepository::Stop() { keeper_->Stop(); }
 
-std::vector<ModelStatus> ModelRepository::Index() const {
-  const std::lock_guard<std::mutex> lock(state_->mutex);
-  std::vector<ModelStatus> index;
-  for (const auto& [name, model] : state_->loaded) {
-    const bool unloaded = state_->unloaded.count(name) > 0;
-    index.push_back({.model = name,
-                     .version = model->version(),
-                     .state = unloaded ? ModelState::kUnloaded : ModelState::kAvailable,
-                     .reason = unloaded ? "it was unloaded" : "",
-                     .labels = {},
-                     .since_seconds = model->shared_metrics()->facts().loaded_seconds,
-                     .failures = 0});
-  }
-  return index;
-}
-
-absl::Status ModelRepository::Load(const std::string& model) {
-  const std::lock_guard<std::mutex> lock(state_->mutex);
-  if (state_->loaded.count(model) == 0) return absl::NotFoundError("the repository holds no such model");
-  state_->unloaded.erase(model);
-  state_->Publish();
-  if (state_->changed) state_->changed();
-  return absl::OkStatus();
-}
-
-absl::Status ModelRepository::Unload(const std::string& model) {
-  const std::lock_guard<std::mutex> lock(state_->mutex);
-  if (state_->loaded.count(model) == 0) return absl::NotFoundError("the repository holds no such model");
-  state_->unloaded.insert(model);
-  state_->Publish();
-  if (state_->changed) state_->changed();
-  return absl::OkStatus();
-}
-
-void ModelRepository::Listen(std::function<void()> changed) {
-  state_->changed = std::move(changed);
-  state_->changed();
-}
-
-void ModelRepository::Stop() {}
-
-ModelTableReader::ModelTableReader(const ModelRepository& repository) : ModelTableReader(repository.published()) {}
+ModelTableReader::ModelTableReader(const ModelRepository& repository)
+    : ModelTableReader(repository.keeper_->published()) {}
 
 }  // namespace hilomoe

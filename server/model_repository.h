@@ -13,6 +13,7 @@
 #include "absl/status/statusor.h"
 #include "hilomoe/v1/server_config.pb.h"
 #include "runtime/available_memory.h"
+#include "server/model_status.h"
 #include "server/model_table.h"
 #include "server/served_model.h"
 
@@ -35,26 +36,6 @@ struct ModelRepositoryOptions {
   static ModelRepositoryOptions From(const v1::ServerConfig& config);
 };
 
-enum class ModelState {
-  kUnloaded,   // in the repository, but not to be served: policy or Unload say so
-  kLoading,    // or waiting for its turn
-  kAvailable,  // served
-  kUnloading,  // not found by requests any more, but some are still under way
-  kFailed,     // should be served and cannot be; tried again
-};
-const char* ModelStateName(ModelState state);  // "UNLOADED", ...
-
-// What is known about one version.
-struct ModelStatus {
-  std::string model;
-  uint64_t version = 0;  // 0: about the model as a whole
-  ModelState state = ModelState::kUnloaded;
-  std::string reason;               // why it is in this state; of kAvailable: why it is not the newest file or policy
-  std::vector<std::string> labels;  // that lead to it now
-  double since_seconds = 0;         // when it came into this state, since the epoch
-  uint32_t failures = 0;            // loads of this file that failed, one after another
-};
-
 // Load beside -> checksums -> golden rows -> warm-up -> publish -> drain: a version that is to go stays until those
 // that are to be served are, and is destroyed, off the serving threads, when its last request has ended. What fails is
 // tried again, and what was served before is served on.
@@ -72,6 +53,8 @@ class ModelRepository {
   // Every model and version that is known, by name and version: those in the repository, those served, those that a
   // policy names, and those still under way out.
   std::vector<ModelStatus> Index() const;
+  // Of every model that is known, by name.
+  std::vector<ModelCounts> Counts() const;
 
   // Makes the policy's versions of the model served as they now lie in the repository, after Unload or a failure too,
   // without waiting for a retry's time. Returns when that is done. NOT_FOUND for a model that the repository does not
@@ -81,8 +64,9 @@ class ModelRepository {
   // process. Returns when no request finds it any more; those under way end as usual. NOT_FOUND as for Load.
   absl::Status Unload(const std::string& model);
 
-  // `changed` is called on the repository's thread, now and whenever the table or a state of Index has changed; it may
-  // call table and Index, not Load, Unload or Stop. Never again once Stop has returned.
+  // `changed` is called at once, and on the repository's thread whenever the table or what Index says has changed, one
+  // call at a time. It may call table, Index and Counts, not Load, Unload, Listen or Stop. Never again once Stop has
+  // returned.
   void Listen(std::function<void()> changed);
 
   // From now on nothing is loaded, unloaded or told; what is served is served on. A load under way is given up.
@@ -90,11 +74,10 @@ class ModelRepository {
 
  private:
   friend class ModelTableReader;
-  struct State;
-  explicit ModelRepository(std::unique_ptr<State> state);
-  const PublishedModelTable& published() const;
+  class Keeper;
+  explicit ModelRepository(std::unique_ptr<Keeper> keeper);
 
-  const std::unique_ptr<State> state_;
+  const std::unique_ptr<Keeper> keeper_;
 };
 
 }  // namespace hilomoe

@@ -25,6 +25,8 @@ class ModelTable {
     std::map<std::string, uint64_t, std::less<>> labels;              // each to a version; one not served: UNAVAILABLE
     std::map<uint64_t, std::string> unavailable;                      // that should be served and cannot be, with why
     std::string reason;                                               // why none is served
+
+    friend bool operator==(const Model&, const Model&) = default;
   };
   using Models = std::map<std::string, Model, std::less<>>;
 

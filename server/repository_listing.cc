@@ -7,27 +7,21 @@
 #include <cerrno>
 #include <utility>
 
-#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "model/file_io.h"
 #include "model/status_macros.h"
+#include "server/model_policy.h"
 
 namespace hilomoe {
 namespace {
 
 constexpr char kModelFileName[] = "model.hilomoe";
 constexpr char kPolicyFileName[] = "policy.textproto";
+constexpr uint64_t kMaxPolicyBytes = 1 << 20;
 
 bool IsCopyUnderWay(const std::string& name) { return absl::StartsWith(name, ".") || absl::StrContains(name, ".tmp"); }
-
-// Model names become label values and parts of messages.
-bool IsModelName(const std::string& name) {
-  return std::all_of(name.begin(), name.end(), [](char c) {
-    return absl::ascii_isalnum(static_cast<unsigned char>(c)) || c == '_' || c == '-' || c == '.';
-  });
-}
 
 bool ParseVersion(const std::string& name, uint64_t* version) {
   return std::all_of(name.begin(), name.end(), [](char c) { return c >= '0' && c <= '9'; }) &&
@@ -100,14 +94,25 @@ class Lister {
       if (IsCopyUnderWay(name)) continue;
       const std::string path = absl::StrCat(directory, "/", name);
       if (name == kPolicyFileName) {
-        ListedFile policy{path, {}, {}};
-        HILOMOE_ASSIGN_OR_RETURN(const FileKind kind, Look(path, &policy.identity));
-        if (kind != FileKind::kMissing) model->policy = std::move(policy);
+        HILOMOE_ASSIGN_OR_RETURN(model->policy, ReadPolicy(path));
         continue;
       }
       HILOMOE_RETURN_IF_ERROR(ListVersion(path, name, model));
     }
     return absl::OkStatus();
+  }
+
+  // Without a value when it has gone meanwhile.
+  static absl::StatusOr<std::optional<ListedPolicy>> ReadPolicy(const std::string& path) {
+    FileIdentity identity;
+    HILOMOE_ASSIGN_OR_RETURN(const FileKind kind, Look(path, &identity));
+    if (kind == FileKind::kMissing) return std::nullopt;
+    if (kind != FileKind::kFile || identity.size > kMaxPolicyBytes) {
+      return ListedPolicy{path, absl::InvalidArgumentError(
+                                    absl::StrCat("'", path, "' is not a file of at most ", kMaxPolicyBytes, " bytes"))};
+    }
+    HILOMOE_ASSIGN_OR_RETURN(std::string text, ReadFile(path));
+    return ListedPolicy{path, std::move(text)};
   }
 
   absl::Status ListVersion(const std::string& directory, const std::string& name, ListedModel* model) {

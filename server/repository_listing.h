@@ -31,9 +31,14 @@ struct ListedFile {
   absl::Status status;  // why it must not be loaded: the version stands there twice
 };
 
+struct ListedPolicy {
+  std::string path;
+  absl::StatusOr<std::string> text;
+};
+
 struct ListedModel {
   std::map<uint64_t, ListedFile> versions;
-  std::optional<ListedFile> policy;
+  std::optional<ListedPolicy> policy;
   absl::Status status;  // of reading the model's directory: what is there is unknown when it failed
 };
 

@@ -71,6 +71,7 @@ absl::StatusOr<std::unique_ptr<Server>> Start(const ServerOptions& options, cons
     if (signal == 0 || signal == SIGHUP) continue;
     // Nothing is served that would need a drain, and a load can take minutes.
     LogInfo("stopped while starting", {{"signal", signal}});
+    FlushLog(std::chrono::seconds(1));
     _exit(0);
   }
   return starting.get();

@@ -37,6 +37,7 @@ struct Server::State {
   absl::StatusOr<std::unique_ptr<GrpcPort>> BindPort(GrpcPortOptions options, const v1::Tls* tls,
                                                      const v1::ServerConfig& config);
   absl::Status LoadModels(const v1::ServerConfig& config, uint32_t evaluation_threads);
+  absl::Status StartRecording(const v1::ServerConfig& config, uint32_t evaluation_threads);
   absl::Status BuildPorts(const v1::ServerConfig& config, uint32_t evaluation_threads);
   absl::Status OpenPorts();
   // After every change of the table.
@@ -50,6 +51,8 @@ struct Server::State {
   std::vector<std::shared_ptr<TlsCertificates>> certificates;  // outlive the ports
   std::shared_ptr<TlsMetrics> tls_metrics;
   std::unique_ptr<ModelRepository> repository;
+  std::unique_ptr<RequestLog> log;
+  std::unique_ptr<RequestCapture> capture;  // null: none
   std::unique_ptr<CallLoop> loop;
   std::unique_ptr<ScoringService> scoring;
   std::unique_ptr<InferenceService> inference;
@@ -103,9 +106,11 @@ absl::Status Server::State::LoadModels(const v1::ServerConfig& config, uint32_t 
   const int team_threads = config.split_candidates() > 0 ? static_cast<int>(evaluation_threads) : 1;
   HILOMOE_ASSIGN_OR_RETURN(team, TileTeam::Create(team_threads));
   ModelRepositoryOptions options = ModelRepositoryOptions::From(config);
-  options.threads = {static_cast<int>(evaluation_threads) + 1, team.get(), config.split_candidates()};
+  options.threads = {static_cast<int>(evaluation_threads) + 1, team.get(), config.split_candidates(),
+                     config.routing_sample()};
   options.start_threads = static_cast<int>(evaluation_threads);  // nothing else runs yet
   HILOMOE_ASSIGN_OR_RETURN(repository, ModelRepository::Start(std::move(options)));
+  metrics->WatchRepository(repository.get());
   repository->Listen([this] { ShowModels(); });
   ShowModels();
   return absl::OkStatus();
@@ -127,6 +132,17 @@ void Server::State::ShowModels() {
   for (const char* service : {kScoringServiceName, kInferenceServiceName}) health.Set(service, !served.empty());
 }
 
+absl::Status Server::State::StartRecording(const v1::ServerConfig& config, uint32_t evaluation_threads) {
+  const int serving_threads = static_cast<int>(evaluation_threads) + 1;
+  log = std::make_unique<RequestLog>(
+      RequestLog::Options{config.request_log_sample(), config.request_log_errors_per_second(), serving_threads});
+  if (config.capture_path().empty()) return absl::OkStatus();
+  HILOMOE_ASSIGN_OR_RETURN(capture, RequestCapture::Start({config.capture_path(), config.capture_sample(),
+                                                           config.capture_max_bytes(), serving_threads}));
+  metrics->WatchCapture(capture.get());
+  return absl::OkStatus();
+}
+
 // Which service is on which port. Health is on all of them, reflection on all but the probe port.
 absl::Status Server::State::BuildPorts(const v1::ServerConfig& config, uint32_t evaluation_threads) {
   scoring = std::make_unique<ScoringService>();
@@ -146,7 +162,7 @@ absl::Status Server::State::BuildPorts(const v1::ServerConfig& config, uint32_t 
     health.Attach(port->server().GetHealthCheckService());
   }
   const ScoringService::Limits limits{config.max_candidates(), config.max_queue_ms()};
-  const MethodDependencies dependencies{loop.get(), repository.get(), metrics.get()};
+  const MethodDependencies dependencies{loop.get(), repository.get(), metrics.get(), log.get(), capture.get()};
   scoring->Connect(limits, dependencies);
   inference->Connect(limits, dependencies);
   metrics->WatchAdmission(&loop->admission());
@@ -179,6 +195,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::BuildAndStart(const ServerOption
   state.metrics_port->Add(state.metrics);
   HILOMOE_RETURN_IF_ERROR(state.BindPorts(config));
   HILOMOE_RETURN_IF_ERROR(state.LoadModels(config, evaluation_threads));
+  HILOMOE_RETURN_IF_ERROR(state.StartRecording(config, evaluation_threads));
   HILOMOE_RETURN_IF_ERROR(state.BuildPorts(config, evaluation_threads));
   HILOMOE_RETURN_IF_ERROR(state.OpenPorts());
   return server;

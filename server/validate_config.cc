@@ -15,6 +15,7 @@
 #include "google/protobuf/message.h"
 #include "model/status_macros.h"
 #include "model/text_proto.h"
+#include "server/model_policy.h"
 
 namespace hilomoe {
 namespace {
@@ -175,6 +176,8 @@ absl::Status CheckAdmin(const v1::ServerConfig& config) {
 
 }  // namespace
 
+absl::Status ValidateRanges(const Message& message) { return CheckRanges(message, ""); }
+
 absl::Status ValidateServerConfig(const v1::ServerConfig& config) {
   HILOMOE_RETURN_IF_ERROR(CheckRanges(config, ""));
   HILOMOE_RETURN_IF_ERROR(CheckAddresses(config));
@@ -184,7 +187,7 @@ absl::Status ValidateServerConfig(const v1::ServerConfig& config) {
     return FieldError("max_grpc_bytes", absl::StrCat("must be at least max_request_bytes, ", config.max_request_bytes(),
                                                      ", is ", config.max_grpc_bytes()));
   }
-  return absl::OkStatus();
+  return ValidateModelPolicies(config);
 }
 
 }  // namespace hilomoe

@@ -11,6 +11,9 @@ namespace hilomoe {
 // errors are FieldErrors. A config without model_repository passes: flags may name it.
 absl::Status ValidateServerConfig(const v1::ServerConfig& config);
 
+// The first part alone, for any message whose fields have settings.
+absl::Status ValidateRanges(const google::protobuf::Message& message);
+
 }  // namespace hilomoe
 
 #endif  // HILOMOE_SERVER_VALIDATE_CONFIG_H_

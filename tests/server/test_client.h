@@ -17,6 +17,7 @@ class TestClient {
   explicit TestClient(int port);  // of 127.0.0.1, plaintext
   TestClient(const std::string& target, const std::shared_ptr<grpc::ChannelCredentials>& credentials);
 
+  const std::shared_ptr<grpc::Channel>& channel() const { return channel_; }
   v1::ScoringService::Stub& stub() { return *stub_; }
   // With a deadline of a minute.
   grpc::Status Score(const v1::ScoreRequest& request, v1::ScoreResponse* response);

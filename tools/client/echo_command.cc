@@ -16,6 +16,8 @@ ABSL_FLAG(std::string, listen, "127.0.0.1:0", "address to serve on; port 0: any 
 ABSL_FLAG(std::string, port_file, "", "JSON file for the port, written when it is served");
 ABSL_FLAG(int64_t, scores, 100, "in every response");
 ABSL_FLAG(int64_t, threads, 2, "that wait on the completion queue");
+ABSL_FLAG(int64_t, work_us, 0, "CPU time that every call takes");
+ABSL_FLAG(bool, callback, false, "use gRPC's callback API instead of the asynchronous one, to compare them");
 
 namespace hilomoe {
 namespace {
@@ -42,7 +44,11 @@ absl::StatusOr<Job> Prepare(const std::vector<std::string>& arguments) {
   const int64_t scores = absl::GetFlag(FLAGS_scores), threads = absl::GetFlag(FLAGS_threads);
   HILOMOE_RETURN_IF_ERROR(CheckRange("scores", scores, 0, 1'000'000));
   HILOMOE_RETURN_IF_ERROR(CheckRange("threads", threads, 1, 256));
+  const int64_t work_us = absl::GetFlag(FLAGS_work_us);
+  HILOMOE_RETURN_IF_ERROR(CheckRange("work_us", work_us, 0, 1'000'000));
   EchoOptions options;
+  options.work_us = static_cast<int>(work_us);
+  options.callback = absl::GetFlag(FLAGS_callback);
   options.listen_address = absl::GetFlag(FLAGS_listen);
   options.candidates = static_cast<uint32_t>(scores);
   options.threads = static_cast<int>(threads);

@@ -1,5 +1,6 @@
 #include "tools/client/echo_server.h"
 
+#include <ctime>
 #include <optional>
 #include <thread>
 #include <utility>
@@ -16,10 +17,40 @@ constexpr int kPostedCalls = 256;
 
 using Service = v1::ScoringService::WithRawMethod_Score<v1::ScoringService::Service>;
 
+// So much of this thread's own time: being preempted does not count.
+void Work(int us) {
+  if (us == 0) return;
+  const auto now = [] {
+    timespec time{};
+    ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+    return time.tv_sec * int64_t{1'000'000'000} + time.tv_nsec;
+  };
+  for (const int64_t end = now() + int64_t{1000} * us; now() < end;) {
+  }
+}
+
+class CallbackService final : public v1::ScoringService::WithRawCallbackMethod_Score<v1::ScoringService::Service> {
+ public:
+  CallbackService(const grpc::ByteBuffer* response, int work_us) : response_(response), work_us_(work_us) {}
+
+  grpc::ServerUnaryReactor* Score(grpc::CallbackServerContext* context, const grpc::ByteBuffer*,
+                                  grpc::ByteBuffer* response) override {
+    Work(work_us_);
+    *response = *response_;
+    grpc::ServerUnaryReactor* const reactor = context->DefaultReactor();
+    reactor->Finish(grpc::Status::OK);
+    return reactor;
+  }
+
+ private:
+  const grpc::ByteBuffer* const response_;
+  const int work_us_;
+};
+
 class EchoCall {
  public:
-  EchoCall(Service* service, grpc::ServerCompletionQueue* queue, const grpc::ByteBuffer* response)
-      : service_(service), queue_(queue), response_(response) {
+  EchoCall(Service* service, grpc::ServerCompletionQueue* queue, const grpc::ByteBuffer* response, int work_us)
+      : service_(service), queue_(queue), response_(response), work_us_(work_us) {
     Post();
   }
 
@@ -30,6 +61,7 @@ class EchoCall {
       Post();
     } else {
       answering_ = true;
+      Work(work_us_);
       responder_->Finish(*response_, grpc::Status::OK, this);
     }
     return true;
@@ -48,6 +80,7 @@ class EchoCall {
   Service* const service_;
   grpc::ServerCompletionQueue* const queue_;
   const grpc::ByteBuffer* const response_;
+  const int work_us_;
   std::optional<grpc::ServerContext> context_;
   std::optional<grpc::ServerAsyncResponseWriter<grpc::ByteBuffer>> responder_;
   grpc::ByteBuffer request_;
@@ -67,6 +100,7 @@ void Serve(grpc::ServerCompletionQueue* queue) {
 
 struct EchoServer::State {
   Service service;
+  std::unique_ptr<CallbackService> callback_service;  // in place of `service`
   std::unique_ptr<grpc::ServerCompletionQueue> queue;
   std::unique_ptr<grpc::Server> server;
   grpc::ByteBuffer response;
@@ -88,24 +122,35 @@ absl::StatusOr<std::unique_ptr<EchoServer>> EchoServer::Start(const EchoOptions&
 
   grpc::ServerBuilder builder;
   builder.AddListeningPort(options.listen_address, grpc::InsecureServerCredentials(), &state->port);
-  builder.RegisterService(&state->service);
+  if (options.callback) {
+    state->callback_service = std::make_unique<CallbackService>(&state->response, options.work_us);
+    builder.RegisterService(state->callback_service.get());
+  } else {
+    builder.RegisterService(&state->service);
+    state->queue = builder.AddCompletionQueue();
+  }
   builder.SetMaxReceiveMessageSize(-1);
-  state->queue = builder.AddCompletionQueue();
+  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);  // two servers on one port would share its connections
   state->server = builder.BuildAndStart();
   if (state->server == nullptr || state->port == 0) {
     if (state->server != nullptr) state->server->Shutdown();
-    state->queue->Shutdown();
-    Serve(state->queue.get());
+    if (state->queue != nullptr) {
+      state->queue->Shutdown();
+      Serve(state->queue.get());
+    }
     return absl::UnavailableError(absl::StrCat("cannot listen on ", options.listen_address));
   }
-  for (int i = 0; i < kPostedCalls; ++i) new EchoCall(&state->service, state->queue.get(), &state->response);
+  if (options.callback) return std::unique_ptr<EchoServer>(new EchoServer(std::move(state)));
+  for (int i = 0; i < kPostedCalls; ++i) {
+    new EchoCall(&state->service, state->queue.get(), &state->response, options.work_us);
+  }
   for (int i = 0; i < options.threads; ++i) state->threads.emplace_back(Serve, state->queue.get());
   return std::unique_ptr<EchoServer>(new EchoServer(std::move(state)));
 }
 
 EchoServer::~EchoServer() {
   state_->server->Shutdown(std::chrono::system_clock::now() + std::chrono::milliseconds(100));
-  state_->queue->Shutdown();
+  if (state_->queue != nullptr) state_->queue->Shutdown();
   for (std::thread& thread : state_->threads) thread.join();
 }
 

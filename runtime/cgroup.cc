@@ -41,4 +41,21 @@ std::vector<std::string> CgroupDirectories(const std::string& controller) {
   return directories;
 }
 
+std::optional<CpuThrottling> ReadCpuThrottling(const std::vector<std::string>& directories) {
+  CpuThrottling sum;
+  bool found = false;
+  for (const std::string& directory : directories) {
+    std::ifstream file(fs::path(directory) / "cpu.stat");
+    std::string name;
+    for (uint64_t value = 0; file >> name >> value;) {
+      if (name == "nr_periods") sum.periods += value;
+      if (name == "nr_throttled") sum.throttled_periods += value;
+      if (name == "throttled_usec") sum.throttled_seconds += static_cast<double>(value) * 1e-6;  // v2
+      if (name == "throttled_time") sum.throttled_seconds += static_cast<double>(value) * 1e-9;  // v1
+      found = found || name == "nr_periods";
+    }
+  }
+  return found ? std::optional(sum) : std::nullopt;
+}
+
 }  // namespace hilomoe

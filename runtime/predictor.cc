@@ -64,7 +64,7 @@ void Predictor::State::Plan() {
 
 // All of it is sized for kTileRows rows.
 struct Workspace::Buffers {
-  explicit Buffers(const Predictor::State& state);
+  Buffers(const Predictor::State& state, RoutingStatistics* statistics);
 
   std::vector<float> x;                   // [rows, D]: the candidates' columns; all of them with NeedsWholeRows
   std::vector<float> context_x;           // [rows, D]: rows as x's when the batch is flat, else the first one only
@@ -74,9 +74,11 @@ struct Workspace::Buffers {
   std::vector<std::byte> scratchpad;
   std::vector<ServedAttention::Runner> attention;
   std::vector<ServedBlock::Runner> blocks;
+  RoutingStatistics::Worker* const routing;  // null: not counted
 };
 
-Workspace::Buffers::Buffers(const Predictor::State& state) {
+Workspace::Buffers::Buffers(const Predictor::State& state, RoutingStatistics* statistics)
+    : routing(statistics != nullptr ? statistics->AddWorker() : nullptr) {
   const ModelSpec& spec = state.file.spec();
   const size_t D = spec.input_width();
   x.resize(kTileRows * D);
@@ -100,13 +102,16 @@ Workspace::Buffers::Buffers(const Predictor::State& state) {
   }
 }
 
-Workspace::Workspace(const Predictor& predictor, const PredictorHelpers* helpers)
-    : helpers_(helpers), buffers_(std::make_unique<Buffers>(*predictor.state_)) {}
+Workspace::Workspace(const Predictor& predictor, const PredictorHelpers* helpers, RoutingStatistics* statistics)
+    : helpers_(helpers), buffers_(std::make_unique<Buffers>(*predictor.state_, statistics)) {}
 Workspace::~Workspace() = default;
 
-PredictorHelpers::PredictorHelpers(const Predictor& predictor, TileTeam* team, size_t split_candidates)
+PredictorHelpers::PredictorHelpers(const Predictor& predictor, TileTeam* team, size_t split_candidates,
+                                   RoutingStatistics* statistics)
     : team_(team), split_candidates_(split_candidates) {
-  for (int i = 0; i < team->helpers(); ++i) workspaces_.push_back(std::make_unique<Workspace>(predictor));
+  for (int i = 0; i < team->helpers(); ++i) {
+    workspaces_.push_back(std::make_unique<Workspace>(predictor, nullptr, statistics));
+  }
 }
 
 struct Predictor::Tile {
@@ -178,8 +183,11 @@ void Predictor::EvaluateTile(const EncodedBatch& batch, const Tile& tile, Worksp
     std::memcpy(&b.x[static_cast<size_t>(r) * D], &tile.context.context_x[static_cast<size_t>(r * context_step) * D],
                 spec.context_width() * sizeof(float));
   }
+  const bool sampled = b.routing != nullptr && b.routing->Sample();
+  if (sampled) b.routing->AddRows(rows);
   for (size_t i = 0; i < b.blocks.size(); ++i) {
-    b.blocks[i].Run(rows, context_step, tile.context.blocks[i]);
+    b.blocks[i].Run(rows, context_step, tile.context.blocks[i], sampled ? b.routing->scores() : nullptr);
+    if (sampled) b.routing->Add(i, rows);
     if (i < spec.deep_blocks()) continue;
     const float* x = spec.is_first(i) ? b.x.data() : b.cross[i - 1 - spec.deep_blocks()].data();
     float* out = b.cross[i - spec.deep_blocks()].data();

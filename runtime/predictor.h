@@ -15,6 +15,7 @@
 #include "runtime/kernels/kernels.h"
 #include "runtime/request_encoder.h"
 #include "runtime/request_view.h"
+#include "runtime/routing_statistics.h"
 #include "runtime/tile_team.h"
 
 namespace hilomoe {
@@ -36,8 +37,10 @@ class PredictorHelpers;
 // batch grows to the largest request and stays. Not thread-safe; one call at a time.
 class Workspace {
  public:
-  // helpers: who may help with the requests of this workspace; null: nobody. They outlive the workspace.
-  explicit Workspace(const Predictor& predictor, const PredictorHelpers* helpers = nullptr);
+  // helpers: who may help with the requests of this workspace; null: nobody. statistics: of the predictor's model,
+  // where its routing is counted; null: nowhere. Both outlive the workspace.
+  explicit Workspace(const Predictor& predictor, const PredictorHelpers* helpers = nullptr,
+                     RoutingStatistics* statistics = nullptr);
   ~Workspace();
 
   EncodedBatch batch;
@@ -56,7 +59,9 @@ class Workspace {
 class PredictorHelpers {
  public:
   // Requests of at least so many candidates are split over the callers and `team`, which outlives this; 0 = none.
-  PredictorHelpers(const Predictor& predictor, TileTeam* team, size_t split_candidates);
+  // statistics: as of a Workspace.
+  PredictorHelpers(const Predictor& predictor, TileTeam* team, size_t split_candidates,
+                   RoutingStatistics* statistics = nullptr);
 
  private:
   friend class Predictor;

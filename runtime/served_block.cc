@@ -76,7 +76,7 @@ const float* ServedBlock::Runner::InverseNorm(int rows, int context_step, const 
   return inverse_norm_.data();
 }
 
-void ServedBlock::Runner::Run(int rows, int context_step, const Runner& context) {
+void ServedBlock::Runner::Run(int rows, int context_step, const Runner& context, float* routing_scores) {
   const BlockSpec& block = block_.spec_;
   const kernels::Kernels& k = kernels_;
   const int O = static_cast<int>(block.width), n = static_cast<int>(block.stack()), ldz = block_.stacked_;
@@ -101,11 +101,11 @@ void ServedBlock::Runner::Run(int rows, int context_step, const Runner& context)
     const float* norm = block.unit_query ? InverseNorm(rows, context_step, context) : nullptr;
     if (block.top_k > 0) {
       const int kept = static_cast<int>(block.layers * block.top_k);
-      k.route_top_k(block_.routing_, rows, a, r, ldz, norm, gated_.data(), kept, kept_.data(), kept, nullptr, 0);
+      k.route_top_k(block_.routing_, rows, a, r, ldz, norm, gated_.data(), kept, kept_.data(), kept, routing_scores, n);
       k.add_experts_top_k(rows, O, kept, gated_.data(), kept, kept_.data(), kept, block_.kept_u_.data(), O, bias,
                           activation, z, ldz);
     } else {
-      k.route_dense(block_.routing_, rows, a, r, ldz, norm, a, ldz, nullptr, 0);
+      k.route_dense(block_.routing_, rows, a, r, ldz, norm, a, ldz, routing_scores, n);
       block_.experts_->Run(k, rows, a, ldz, {z, ldz, bias, activation}, z, ldz, scratchpad_);
     }
   }

@@ -35,8 +35,9 @@ class ServedBlock {
            std::byte* scratchpad);
     void RunContext(int rows);
     // Row r takes the context of row r * context_step of `context`, this runner or another one of the block, which is
-    // only read: 0 when all share one.
-    void Run(int rows, int context_step, const Runner& context);
+    // only read: 0 when all share one. routing_scores receives the scores s [rows, L*K] where it is not null; nothing
+    // else depends on it.
+    void Run(int rows, int context_step, const Runner& context, float* routing_scores = nullptr);
     float* output() { return z_.data(); }  // [rows, width], leading dimension output_ld()
 
    private:

@@ -2,8 +2,10 @@
 #ifndef HILOMOE_SERVER_CALL_H_
 #define HILOMOE_SERVER_CALL_H_
 
+#include <array>
 #include <atomic>
 #include <chrono>
+#include <cstdint>
 #include <memory>
 #include <optional>
 
@@ -22,6 +24,7 @@ class Call : public Rpc {
   // That is to be answered.
   grpc::ByteBuffer* request() { return &request_; }
   grpc::ServerContext& context() { return *context_; }
+  const grpc::ServerContext& context() const { return *context_; }
   Clock::time_point arrived() const { return arrived_; }
   // The client has gone or its deadline has passed. Any thread, before the answer.
   bool cancelled() const { return cancelled_.load(std::memory_order_relaxed); }
@@ -32,12 +35,22 @@ class Call : public Rpc {
   virtual void Reply(const grpc::ByteBuffer& response) = 0;
   virtual void Fail(const grpc::Status& status) = 0;  // ends the call
 
-  std::shared_ptr<const ServedModel> model;  // the method's: which one the request was admitted for
+  // The method's, of the request that is to be answered: which model it was admitted for; and for the log, how many
+  // candidates it has and how long its stages took, 0 where it did not come so far.
+  std::shared_ptr<const ServedModel> model;
+  uint32_t num_candidates = 0;
+  std::array<uint64_t, kStages> stage_ns{};
+
+  void StartRequest() {
+    model.reset();
+    num_candidates = 0;
+    stage_ns.fill(0);
+  }
 
  protected:
   void Reset() {
     cancelled_.store(false, std::memory_order_relaxed);
-    model.reset();
+    StartRequest();
     request_.Clear();
     context_.emplace();
   }

@@ -13,12 +13,12 @@ grpc::Status Serialize(const google::protobuf::Message& message, grpc::ByteBuffe
 void CallEndings::Reply(Call* call, int thread, const google::protobuf::Message& response) const {
   grpc::ByteBuffer bytes;
   const grpc::Status serialized = Serialize(response, &bytes);
-  Count(*call, thread, serialized.error_code());
+  Count(*call, thread, serialized.ok() ? absl::OkStatus() : absl::InternalError("the response cannot be serialized"));
   serialized.ok() ? call->Reply(bytes) : call->Fail(serialized);
 }
 
 void CallEndings::Fail(Call* call, int thread, const absl::Status& status) const {
-  Count(*call, thread, static_cast<int>(status.code()));
+  Count(*call, thread, status);
   call->Fail(ToGrpcStatus(status));
 }
 
@@ -27,11 +27,13 @@ void CallEndings::Shed(Call* call, int thread, ShedReason reason, const absl::St
   Fail(call, thread, status);
 }
 
-void CallEndings::Count(const Call& call, int thread, int code) const {
+void CallEndings::Count(const Call& call, int thread, const absl::Status& status) const {
+  const int code = static_cast<int>(status.code());
   ServerMetrics::Shard& shard = metrics_->shard(thread);
   RequestCounters& counters = call.model ? call.model->metrics(thread).requests : shard.without_model;
-  counters[method_][code].Add();
+  counters[static_cast<int>(method_)][code].Add();
   shard.finished.Add();
+  if (log_ != nullptr && log_->Wants(thread, code)) RequestLog::Write(call, method_, status);
 }
 
 }  // namespace hilomoe

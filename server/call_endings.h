@@ -8,6 +8,7 @@
 #include "grpcpp/support/proto_buffer_writer.h"
 #include "server/call.h"
 #include "server/grpc_status.h"
+#include "server/request_log.h"
 #include "server/server_metrics.h"
 
 namespace hilomoe {
@@ -18,19 +19,22 @@ grpc::Status Serialize(const google::protobuf::Message& message, grpc::ByteBuffe
 // Of one method. Any serving thread; `thread` is its number.
 class CallEndings {
  public:
-  CallEndings(Method method, ServerMetrics* metrics) : method_(static_cast<int>(method)), metrics_(metrics) {}
+  // log may be null.
+  CallEndings(Method method, ServerMetrics* metrics, RequestLog* log = nullptr)
+      : method_(method), metrics_(metrics), log_(log) {}
 
   void Start(int thread) const { metrics_->shard(thread).started.Add(); }
 
   void Reply(Call* call, int thread, const google::protobuf::Message& response) const;
   void Fail(Call* call, int thread, const absl::Status& status) const;
   void Shed(Call* call, int thread, ShedReason reason, const absl::Status& status) const;
-  // A request that is answered by other means.
-  void Count(const Call& call, int thread, int code) const;
+  // Before a request is answered by other means.
+  void Count(const Call& call, int thread, const absl::Status& status) const;
 
  private:
-  const int method_;
+  const Method method_;
   ServerMetrics* const metrics_;
+  RequestLog* const log_;
 };
 
 }  // namespace hilomoe

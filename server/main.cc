@@ -1,6 +1,8 @@
 // hilomoe-server: serves models over gRPC. Exit code 0 after a drain, 1 when it cannot serve, 2 for wrong options.
+#include <chrono>
 #include <iostream>
 
+#include "server/log.h"
 #include "server/run_server.h"
 #include "server/server_options.h"
 
@@ -14,7 +16,9 @@ int main(int argc, char** argv) {
     std::cout << options->help;
     return 0;
   }
-  if (const absl::Status status = hilomoe::RunServer(*options); !status.ok()) {
+  const absl::Status status = hilomoe::RunServer(*options);
+  hilomoe::FlushLog(std::chrono::seconds(1));  // not for longer, if nobody reads it
+  if (!status.ok()) {
     std::cerr << "hilomoe-server: " << status.message() << '\n';
     return 1;
   }

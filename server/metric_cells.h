@@ -12,14 +12,17 @@
 namespace hilomoe {
 
 // Add on the owning thread only; value on any thread.
-class Counter {
+template <typename T>
+class Cell {
  public:
-  void Add(uint64_t n = 1) { value_.store(value() + n, std::memory_order_relaxed); }
-  uint64_t value() const { return value_.load(std::memory_order_relaxed); }
+  void Add(T n = 1) { value_.store(value() + n, std::memory_order_relaxed); }
+  T value() const { return value_.load(std::memory_order_relaxed); }
 
  private:
-  std::atomic<uint64_t> value_{0};
+  std::atomic<T> value_{0};
 };
+
+using Counter = Cell<uint64_t>;
 
 // Upper bounds of buckets, ascending, inclusive; one more bucket holds what is larger. At most kMaxBounds.
 using HistogramBounds = absl::Span<const uint64_t>;

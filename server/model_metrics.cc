@@ -44,7 +44,8 @@ void ModelMetrics::Shard::Take(EncodeCounts* counts) {
   counts->unknown_features = 0;
 }
 
-ModelMetrics::ModelMetrics(ModelFacts facts, int serving_threads) : facts_(std::move(facts)) {
+ModelMetrics::ModelMetrics(ModelFacts facts, int serving_threads, std::shared_ptr<const RoutingStatistics> routing)
+    : facts_(std::move(facts)), routing_(std::move(routing)) {
   for (int i = 0; i < serving_threads; ++i) shards_.push_back(std::make_unique<Shard>(facts_.features.size()));
 }
 

@@ -5,11 +5,13 @@
 
 #include <filesystem>
 #include <fstream>
+#include <optional>
 #include <string>
 #include <system_error>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_split.h"
+#include "runtime/cgroup.h"
 
 namespace hilomoe {
 namespace {
@@ -78,6 +80,20 @@ void AppendProcessMetrics(std::vector<prometheus::MetricFamily>* families) {
     Append("process_max_fds", "Maximum number of open file descriptors.", MetricType::Gauge,
            static_cast<double>(limit.rlim_cur), families);
   }
+}
+
+void AppendCpuThrottling(const std::vector<std::string>& directories, std::vector<prometheus::MetricFamily>* families) {
+  const std::optional<CpuThrottling> cpu = ReadCpuThrottling(directories);
+  if (!cpu) return;
+  const auto counter = [families](const char* name, const char* help, double value) {
+    Append(name, help, prometheus::MetricType::Counter, value, families);
+  };
+  counter("hilomoe_cpu_periods_total", "Periods of the CPU quotas of the process's control groups.",
+          static_cast<double>(cpu->periods));
+  counter("hilomoe_cpu_throttled_periods_total", "Of these, those in which a quota was used up.",
+          static_cast<double>(cpu->throttled_periods));
+  counter("hilomoe_cpu_throttled_seconds_total", "For how long threads had to wait then, all of them added up.",
+          cpu->throttled_seconds);
 }
 
 }  // namespace hilomoe

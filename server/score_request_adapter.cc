@@ -4,12 +4,13 @@
 #include "google/protobuf/io/coded_stream.h"
 #include "google/protobuf/wire_format_lite.h"
 #include "runtime/column_view.h"
-#include "server/grpc_status.h"
 
 namespace hilomoe {
 namespace {
 
 using google::protobuf::internal::WireFormatLite;
+
+constexpr size_t kMaxMessageBytes = 1024;  // of an error: it may quote what the client sent
 
 absl::Status Malformed() { return absl::InvalidArgumentError("the request's bytes are not a hilomoe.v1.ScoreRequest"); }
 
@@ -89,10 +90,15 @@ const v1::ScoreResponse& ScoreRequestAdapter::FinishResponse(const ServedModel& 
 }
 
 const v1::ScoreResponse* ScoreRequestAdapter::FailureResponse(const absl::Status& status) {
-  const grpc::Status shown = ToGrpcStatus(status);
   response_.Clear();
-  response_.set_code(shown.error_code());
-  response_.set_message(shown.error_message());
+  response_.set_code(static_cast<int32_t>(status.code()));
+  absl::string_view message = status.message();
+  if (message.size() > kMaxMessageBytes) {
+    message = message.substr(0, kMaxMessageBytes);
+    // No part of a character: the field is UTF-8.
+    while (!message.empty() && (message.back() & 0x80) != 0) message.remove_suffix(1);
+  }
+  response_.set_message(message.data(), message.size());
   return &response_;
 }
 

@@ -21,7 +21,10 @@ uint64_t Nanoseconds(Clock::duration duration) {
 }  // namespace
 
 Scoring::Scoring(const Options& options, const MethodDependencies& dependencies)
-    : options_(options), loop_(dependencies.loop), endings_(options.method, dependencies.metrics) {
+    : options_(options),
+      loop_(dependencies.loop),
+      capture_(dependencies.capture),
+      endings_(options.method, dependencies.metrics, dependencies.log) {
   for (int i = 0; i < loop_->serving_threads(); ++i) {
     locals_.push_back(std::make_unique<Local>(*dependencies.repository));
     locals_.back()->protocol = options_.protocol();
@@ -30,6 +33,10 @@ Scoring::Scoring(const Options& options, const MethodDependencies& dependencies)
 
 void Scoring::Arrive(Call* call, int thread) {
   endings_.Start(thread);
+  call->StartRequest();  // a stream's last request is over
+  if (capture_ != nullptr) {
+    capture_->Offer(thread, ScoringMethodPath(options_.method), call->arrived(), call->time_left(), *call->request());
+  }
   if (ShedIfLate(call, thread, ShedReason::kLateOnArrival)) return;
   if (const absl::Status status = Accept(call, locals_[static_cast<size_t>(thread)].get()); !status.ok()) {
     Fail(call, thread, status);
@@ -49,7 +56,11 @@ void Scoring::Evaluate(Call* call, int thread) {
   ModelMetrics::Shard& metrics = model->metrics(thread);
   const double weight = call->candidates;
   const Clock::time_point arrived = call->arrived(), start = Clock::now();
-  metrics.stage_ns[static_cast<int>(Stage::kQueue)].Record(Nanoseconds(start - arrived));
+  const auto record = [&](Stage stage, uint64_t ns) {
+    metrics.stage_ns[static_cast<size_t>(stage)].Record(ns);
+    call->stage_ns[static_cast<size_t>(stage)] = ns;
+  };
+  record(Stage::kQueue, Nanoseconds(start - arrived));
 
   ScoreTimes times;
   const google::protobuf::Message* response = nullptr;
@@ -62,8 +73,9 @@ void Scoring::Evaluate(Call* call, int thread) {
     const size_t candidates = local.protocol->view().num_candidates;
     metrics.candidates.Add(candidates);
     metrics.request_candidates.Record(candidates);
-    metrics.stage_ns[static_cast<int>(Stage::kEncode)].Record(times.encode_ns);
-    metrics.stage_ns[static_cast<int>(Stage::kEvaluate)].Record(times.evaluate_ns);
+    call->num_candidates = static_cast<uint32_t>(candidates);
+    record(Stage::kEncode, times.encode_ns);
+    record(Stage::kEvaluate, times.evaluate_ns);
     endings_.Reply(call, thread, *response);
   } else if (!absl::IsCancelled(status) || !ShedIfLate(call, thread, ShedReason::kLateInEvaluation)) {
     Fail(call, thread, status);
@@ -119,7 +131,7 @@ void Scoring::Fail(Call* call, int thread, const absl::Status& status) {
     endings_.Fail(call, thread, status);
     return;
   }
-  endings_.Count(*call, thread, static_cast<int>(status.code()));
+  endings_.Count(*call, thread, status);
   grpc::ByteBuffer bytes;
   const grpc::Status serialized = Serialize(*response, &bytes);
   serialized.ok() ? call->Reply(bytes) : call->Fail(serialized);
@@ -127,13 +139,13 @@ void Scoring::Fail(Call* call, int thread, const absl::Status& status) {
 
 // Refuses without parsing the columns; finds the model and the weight.
 absl::Status Scoring::Accept(Call* call, Local* local) const {
-  call->model.reset();  // a stream's last request's
   grpc::ProtoBufferReader bytes(call->request());
   RequestHead& head = local->head;
   if (const absl::Status status = local->protocol->ReadHead(&bytes, &head); !status.ok()) return status;
   absl::StatusOr<std::shared_ptr<const ServedModel>> model = local->models.Find(head.model, head.version, head.label);
   if (!model.ok()) return model.status();
   call->model = *std::move(model);
+  call->num_candidates = head.num_candidates;
   if (head.num_candidates > options_.max_candidates) {
     return absl::InvalidArgumentError(absl::StrCat("num_candidates: ", head.num_candidates, " is more than ",
                                                    options_.max_candidates, " (max_candidates); split the request"));
@@ -151,7 +163,8 @@ absl::Status Scoring::Score(Call* call, int thread, Clock::time_point start, Loc
   const absl::Status parsed = protocol.Parse(&bytes, model.predictor().file().spec());
   if (!parsed.ok()) return parsed;
   times->decode_ns = Nanoseconds(Clock::now() - start);
-  metrics->stage_ns[static_cast<int>(Stage::kDecode)].Record(times->decode_ns);
+  metrics->stage_ns[static_cast<size_t>(Stage::kDecode)].Record(times->decode_ns);
+  call->stage_ns[static_cast<size_t>(Stage::kDecode)] = times->decode_ns;
 
   const RequestView& view = protocol.view();
   // A protocol whose head gives a lower bound only.
@@ -170,6 +183,7 @@ absl::Status Scoring::Score(Call* call, int thread, Clock::time_point start, Loc
     times->evaluate_ns = predict_times.evaluate_ns;
   }
   if (const absl::Status status = model.CheckIntact(); !status.ok()) return status;
+  metrics->scores.Record(scores);
   *response = &protocol.FinishResponse(model, *times);
   return absl::OkStatus();
 }

@@ -11,6 +11,8 @@
 #include "server/call.h"
 #include "server/call_endings.h"
 #include "server/model_repository.h"
+#include "server/request_capture.h"
+#include "server/request_log.h"
 #include "server/server_metrics.h"
 #include "server/wire_protocol.h"
 
@@ -25,6 +27,8 @@ struct MethodDependencies {
   CallLoop* loop = nullptr;
   const ModelRepository* repository = nullptr;
   ServerMetrics* metrics = nullptr;
+  RequestLog* log = nullptr;          // null: nothing is logged
+  RequestCapture* capture = nullptr;  // null: nothing is captured
 };
 
 // Refused at once are requests that are wrong, too large, too late, or would wait too long: for more than
@@ -66,6 +70,7 @@ class Scoring {
 
   const Options options_;
   CallLoop* const loop_;
+  RequestCapture* const capture_;
   const CallEndings endings_;
   std::vector<std::unique_ptr<Local>> locals_;  // per serving thread
 };

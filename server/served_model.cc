@@ -10,6 +10,7 @@
 #include "absl/time/time.h"
 #include "model/status_macros.h"
 #include "server/log.h"
+#include "server/routing_metrics.h"
 #include "server/warm_up.h"
 
 namespace hilomoe {
@@ -70,11 +71,15 @@ absl::StatusOr<std::shared_ptr<const ServedModel>> ServedModel::Load(const Model
   };
   const std::shared_ptr<ServedModel> model(new ServedModel(), destroy);
   model->predictor_ = *std::move(predictor);
+  const ModelSpec& spec = model->predictor_->file().spec();
+  model->routing_ = std::make_shared<RoutingStatistics>(spec, threads.routing_sample);
   if (threads.team != nullptr) {
-    model->helpers_ = std::make_unique<PredictorHelpers>(*model->predictor_, threads.team, threads.split_candidates);
+    model->helpers_ = std::make_unique<PredictorHelpers>(*model->predictor_, threads.team, threads.split_candidates,
+                                                         model->routing_.get());
   }
   for (int i = 0; i < threads.serving; ++i) {
-    model->workspaces_.push_back(std::make_unique<Workspace>(*model->predictor_, model->helpers_.get()));
+    model->workspaces_.push_back(
+        std::make_unique<Workspace>(*model->predictor_, model->helpers_.get(), model->routing_.get()));
   }
   if (const absl::Status warm = WarmUp(*model->predictor_, model->workspaces_); !warm.ok()) {
     LogWarning("the warm-up request was refused",
@@ -86,14 +91,15 @@ absl::StatusOr<std::shared_ptr<const ServedModel>> ServedModel::Load(const Model
   facts.version = location.version;
   facts.created_by = header.provenance().created_by();
   facts.instruction_set = model->predictor_->kernels().name;
-  for (const FeatureSpec& feature : model->predictor_->file().spec().features()) facts.features.push_back(feature.name);
+  for (const FeatureSpec& feature : spec.features()) facts.features.push_back(feature.name);
+  facts.routing = DescribeRouting(spec, header);
   facts.memory =
       v1::ServerConfig::ModelMemory_Name(*memory == FileMemory::kMap ? v1::ServerConfig::MMAP : v1::ServerConfig::COPY);
   facts.bytes = model->predictor_->bytes();
   facts.created_seconds = CreatedSeconds(header.provenance().created());
   facts.loaded_seconds = absl::ToDoubleSeconds(absl::Now() - absl::UnixEpoch());
   facts.load_duration_seconds = absl::ToDoubleSeconds(absl::Now() - start);
-  model->metrics_ = std::make_shared<const ModelMetrics>(std::move(facts), threads.serving);
+  model->metrics_ = std::make_shared<const ModelMetrics>(std::move(facts), threads.serving, model->routing_);
   model->on_broken_ = options.on_broken;
   return std::shared_ptr<const ServedModel>(model);
 }

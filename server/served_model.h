@@ -30,6 +30,7 @@ struct EvaluatingThreads {
   int serving = 1;
   TileTeam* team = nullptr;  // helps with requests of at least split_candidates (0 = none); null: nobody helps
   size_t split_candidates = 0;
+  uint32_t routing_sample = 0;  // they count routing on one tile of so many; 0 = not at all
 };
 
 class ServedModel;
@@ -72,6 +73,7 @@ class ServedModel {
   ServedModel() = default;
 
   std::unique_ptr<Predictor> predictor_;
+  std::shared_ptr<RoutingStatistics> routing_;
   std::unique_ptr<PredictorHelpers> helpers_;  // null without a team
   std::vector<std::unique_ptr<Workspace>> workspaces_;
   std::shared_ptr<const ModelMetrics> metrics_;

@@ -43,6 +43,8 @@ struct Server::State {
   std::unique_ptr<TileTeam> team;  // outlives the models
   std::unique_ptr<prometheus::Exposer> exposer;
   std::unique_ptr<ModelRepository> repository;
+  std::unique_ptr<RequestLog> log;
+  std::unique_ptr<RequestCapture> capture;  // null: none
   std::unique_ptr<CallLoop> loop;
   std::unique_ptr<ScoringService> service;
   std::unique_ptr<InferenceService> inference;
@@ -89,7 +91,7 @@ absl::Status Server::State::StartGrpc(const v1::ServerConfig& config, uint32_t e
                                                "': taken, not permitted or not of this machine"));
   }
   const ScoringService::Limits limits{config.max_candidates(), config.max_queue_ms()};
-  const MethodDependencies dependencies{loop.get(), repository.get(), metrics.get()};
+  const MethodDependencies dependencies{loop.get(), repository.get(), metrics.get(), log.get(), capture.get()};
   service->Connect(limits, dependencies);
   inference->Connect(limits, dependencies);
   metrics->WatchAdmission(&loop->admission());
@@ -117,13 +119,20 @@ absl::StatusOr<std::unique_ptr<Server>> Server::BuildAndStart(const ServerOption
   const int team_threads = config.split_candidates() > 0 ? static_cast<int>(evaluation_threads) : 1;
   HILOMOE_ASSIGN_OR_RETURN(state.team, TileTeam::Create(team_threads));
   ModelRepositoryOptions repository = ModelRepositoryOptions::From(config);
-  repository.threads = {serving_threads, state.team.get(), config.split_candidates()};
+  repository.threads = {serving_threads, state.team.get(), config.split_candidates(), config.routing_sample()};
   repository.start_threads = static_cast<int>(evaluation_threads);  // nothing else runs yet
   HILOMOE_ASSIGN_OR_RETURN(state.repository, ModelRepository::Start(std::move(repository)));
   state.metrics->WatchRepository(state.repository.get());
   state.repository->Listen([&state] {
     for (const auto& model : state.repository->table()->models()) state.metrics->Add(model->shared_metrics());
   });
+  state.log = std::make_unique<RequestLog>(
+      RequestLog::Options{config.request_log_sample(), config.request_log_errors_per_second(), serving_threads});
+  if (!config.capture_path().empty()) {
+    HILOMOE_ASSIGN_OR_RETURN(state.capture, RequestCapture::Start({config.capture_path(), config.capture_sample(),
+                                                                   config.capture_max_bytes(), serving_threads}));
+    state.metrics->WatchCapture(state.capture.get());
+  }
   HILOMOE_RETURN_IF_ERROR(state.StartMetrics(config.metrics_address()));
   HILOMOE_RETURN_IF_ERROR(state.StartGrpc(config, evaluation_threads));
   return server;

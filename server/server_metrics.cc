@@ -1,10 +1,16 @@
 #include "server/server_metrics.h"
 
+#include <algorithm>
 #include <string>
 #include <utility>
 
+#include "grpcpp/grpcpp.h"
+#include "runtime/cgroup.h"
+#include "server/log.h"
+#include "server/metric_families.h"
 #include "server/process_metrics.h"
 #include "server/repository_metrics.h"
+#include "server/routing_metrics.h"
 
 namespace hilomoe {
 namespace {
@@ -12,33 +18,10 @@ namespace {
 using prometheus::ClientMetric;
 using prometheus::MetricFamily;
 using prometheus::MetricType;
-using Labels = std::vector<ClientMetric::Label>;
-using Families = std::vector<MetricFamily>;
 
 constexpr double kSecondsPerNs = 1e-9;
 // Shown from the start, so that their first increment is seen as one; other codes appear when they occur.
 constexpr int kExpectedCodes[] = {0, 1, 3, 4, 5, 8, 13, 14};
-constexpr const char* kCodeNames[kStatusCodes] = {
-    "OK",        "CANCELLED",      "UNKNOWN",           "INVALID_ARGUMENT",   "DEADLINE_EXCEEDED",
-    "NOT_FOUND", "ALREADY_EXISTS", "PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION",
-    "ABORTED",   "OUT_OF_RANGE",   "UNIMPLEMENTED",     "INTERNAL",           "UNAVAILABLE",
-    "DATA_LOSS", "UNAUTHENTICATED"};
-
-MetricFamily& AddFamily(const char* name, const char* help, MetricType type, Families* families) {
-  return families->emplace_back(MetricFamily{name, help, type, {}});
-}
-
-void AddCounter(Labels labels, uint64_t value, MetricFamily* family) {
-  ClientMetric& metric = family->metric.emplace_back();
-  metric.label = std::move(labels);
-  metric.counter.value = static_cast<double>(value);
-}
-
-void AddGauge(Labels labels, double value, MetricFamily* family) {
-  ClientMetric& metric = family->metric.emplace_back();
-  metric.label = std::move(labels);
-  metric.gauge.value = value;
-}
 
 // The cells of all threads; `get` picks one out of a shard.
 template <typename Shards, typename Get>
@@ -65,15 +48,6 @@ void AddHistogram(Labels labels, const ModelMetrics& model, const Get& get, doub
   metric.histogram.sample_sum = static_cast<double>(sum) * unit;
 }
 
-Labels ModelLabels(const ModelMetrics& model) {
-  return {{"model", model.facts().name}, {"version", std::to_string(model.facts().version)}};
-}
-
-Labels With(Labels labels, const char* name, std::string value) {
-  labels.push_back({name, std::move(value)});
-  return labels;
-}
-
 // `get` gives a shard's RequestCounters.
 template <typename Shards, typename Get>
 void AddRequests(const Labels& labels, const Shards& shards, const Get& get, MetricFamily* family) {
@@ -83,9 +57,29 @@ void AddRequests(const Labels& labels, const Shards& shards, const Get& get, Met
       const uint64_t n = Sum(shards, [&](const auto& shard) -> const Counter& { return get(shard)[method][code]; });
       bool shown = n > 0;
       for (const int expected : kExpectedCodes) shown = shown || code == expected;
-      if (shown) AddCounter(With(of_method, "code", kCodeNames[code]), n, family);
+      if (shown) AddCounter(With(of_method, "code", kStatusCodeNames[code]), n, family);
     }
   }
+}
+
+void AddScores(Labels labels, const ModelMetrics& model, MetricFamily* family) {
+  ClientMetric& metric = family->metric.emplace_back();
+  metric.label = std::move(labels);
+  ClientMetric::Histogram& histogram = metric.histogram;
+  // What is counted between two reads must not make a bucket smaller than the one before.
+  uint64_t count = 0;
+  for (size_t i = 0; i < ScoreHistogram::kBounds.size(); ++i) {
+    uint64_t at_most = 0;
+    for (const auto& shard : model.shards()) at_most += shard->scores.at_most(i);
+    count = std::max(count, at_most);
+    histogram.bucket.push_back({count, ScoreHistogram::kBounds[i]});
+  }
+  uint64_t all = 0;
+  for (const auto& shard : model.shards()) {
+    all += shard->scores.count();
+    histogram.sample_sum += shard->scores.sum();
+  }
+  histogram.sample_count = std::max(count, all);
 }
 
 void AddFeatures(const ModelMetrics& model, std::vector<Counter> ModelMetrics::Shard::*counters, MetricFamily* family) {
@@ -105,6 +99,7 @@ void CollectModels(const Models& models, Families* families) {
       "hilomoe_split_requests_total", "Requests scored by more than one thread.", MetricType::Counter, {}};
   MetricFamily unknown{
       "hilomoe_unknown_features_total", "Columns that the model does not know; ignored.", MetricType::Counter, {}};
+  MetricFamily scores{"hilomoe_score", "Scores given, by candidate.", MetricType::Histogram, {}};
   MetricFamily sizes{"hilomoe_request_candidates", "Candidates of a scored request.", MetricType::Histogram, {}};
   MetricFamily durations{"hilomoe_request_duration_seconds",
                          "From a request's arrival until its answer is with gRPC.",
@@ -133,6 +128,7 @@ void CollectModels(const Models& models, Families* families) {
     AddCounter(labels, Sum(model.shards(), [](const Shard& s) -> const Counter& { return s.split_requests; }), &split);
     AddCounter(labels, Sum(model.shards(), [](const Shard& s) -> const Counter& { return s.unknown_features; }),
                &unknown);
+    AddScores(labels, model, &scores);
     AddHistogram(
         labels, model, [](const Shard& s) -> const Histogram& { return s.request_candidates; }, 1, &sizes);
     AddHistogram(
@@ -152,8 +148,8 @@ void CollectModels(const Models& models, Families* families) {
     AddGauge(labels, facts.loaded_seconds, &loaded);
     AddGauge(labels, facts.load_duration_seconds, &load);
   }
-  for (MetricFamily* family : {&candidates, &split, &unknown, &sizes, &durations, &stages, &values, &unseen, &missing,
-                               &info, &bytes, &created, &loaded, &load}) {
+  for (MetricFamily* family : {&candidates, &split, &unknown, &scores, &sizes, &durations, &stages, &values, &unseen,
+                               &missing, &info, &bytes, &created, &loaded, &load}) {
     families->push_back(std::move(*family));
   }
 }
@@ -203,6 +199,19 @@ void ServerMetrics::CollectRequests(const Models& models, Families* families) co
   }
 }
 
+void ServerMetrics::CollectCapture(Families* families) const {
+  const RequestCapture* const capture = capture_.load();
+  if (capture == nullptr) return;
+  const auto counter = [families](const char* name, const char* help, uint64_t value) {
+    AddCounter({}, static_cast<double>(value), &AddFamily(name, help, MetricType::Counter, families));
+  };
+  counter("hilomoe_captured_requests_total", "Requests written to capture_path.", capture->captured());
+  counter("hilomoe_capture_dropped_total", "Sampled requests that could not be written, or not in time.",
+          capture->dropped());
+  AddGauge({}, static_cast<double>(capture->bytes()),
+           &AddFamily("hilomoe_capture_bytes", "Size of the file in capture_path.", MetricType::Gauge, families));
+}
+
 void ServerMetrics::CollectState(Families* families) const {
   const auto gauge = [families](const char* name, const char* help, double value) {
     AddGauge({}, value, &AddFamily(name, help, MetricType::Gauge, families));
@@ -222,8 +231,11 @@ void ServerMetrics::CollectState(Families* families) const {
   }
   gauge("hilomoe_ready", "1 while the health service says SERVING.", ready_.load() ? 1 : 0);
   gauge("hilomoe_draining", "1 from the first signal to stop.", draining_.load() ? 1 : 0);
-  AddGauge({{"version", HILOMOE_VERSION}}, 1,
+  AddGauge({{"version", HILOMOE_VERSION}, {"compiler", __VERSION__}, {"grpc", grpc::Version()}}, 1,
            &AddFamily("hilomoe_build_info", "The running program; always 1.", MetricType::Gauge, families));
+  AddCounter({}, static_cast<double>(DroppedLogLines()),
+             &AddFamily("hilomoe_log_lines_dropped_total", "Log lines that could not be written, or not in time.",
+                        MetricType::Counter, families));
 }
 
 Families ServerMetrics::Collect() const {
@@ -231,8 +243,11 @@ Families ServerMetrics::Collect() const {
   const Models models = LiveModels();
   CollectRequests(models, &families);
   CollectModels(models, &families);
+  AppendRoutingMetrics(models, &families);
   CollectState(&families);
+  CollectCapture(&families);
   if (const ModelRepository* repository = repository_.load()) AppendRepositoryMetrics(*repository, &families);
+  AppendCpuThrottling(CgroupDirectories("cpu"), &families);
   AppendProcessMetrics(&families);
   return families;
 }

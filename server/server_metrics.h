@@ -17,6 +17,7 @@
 #include "server/metric_cells.h"
 #include "server/model_metrics.h"
 #include "server/model_repository.h"
+#include "server/request_capture.h"
 
 namespace hilomoe {
 
@@ -46,6 +47,7 @@ class ServerMetrics : public prometheus::Collectable {
   void Add(const std::shared_ptr<const ModelMetrics>& model);
   // Their numbers are read at every scrape; they must outlive the scrapes. Null = not shown.
   void WatchAdmission(const AdmissionQueue* admission) { admission_.store(admission); }
+  void WatchCapture(const RequestCapture* capture) { capture_.store(capture); }
   void WatchRepository(const ModelRepository* repository) { repository_.store(repository); }
   void SetReady(bool ready) { ready_.store(ready); }
   bool ready() const { return ready_.load(); }
@@ -58,9 +60,11 @@ class ServerMetrics : public prometheus::Collectable {
   Models LiveModels() const;
   void CollectRequests(const Models& models, std::vector<prometheus::MetricFamily>* families) const;
   void CollectState(std::vector<prometheus::MetricFamily>* families) const;
+  void CollectCapture(std::vector<prometheus::MetricFamily>* families) const;
 
   std::vector<std::unique_ptr<Shard>> shards_;
   std::atomic<const AdmissionQueue*> admission_{nullptr};
+  std::atomic<const RequestCapture*> capture_{nullptr};
   std::atomic<const ModelRepository*> repository_{nullptr};
   std::atomic<bool> ready_{false};
   std::atomic<bool> draining_{false};

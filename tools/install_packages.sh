@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs the Debian 12 packages that hilomoe needs; a no-op when all are there.
-#   tools/install_packages.sh [build] [run] [test] [fuzz] [peers]     (default: build)
+#   tools/install_packages.sh [build] [run] [test] [fuzz] [peers] [faults]     (default: build)
 # Needs root, or sudo without a question.
 set -euo pipefail
 
@@ -19,7 +19,10 @@ build=(
   libbenchmark-dev                      # hilomoe-bench: repetitions, interleaving, timing of threads
 )
 run=(ca-certificates curl)
-test=(clang-format gzip zstd git)
+test=(
+  clang-format gzip zstd git
+  python3-grpcio python3-protobuf grpc-proto  # a client that is not ours; node_client_test uses node and npm if there
+)
 fuzz=(clang libclang-rt-dev libomp-dev)  # libFuzzer; CMake asks for an OpenMP of the compiler
 peers=(                                 # tools/pytorch, tools/bench/peers (which also needs node and npm)
   python3-torch python3-numpy libopenblas0-pthread
@@ -27,6 +30,7 @@ peers=(                                 # tools/pytorch, tools/bench/peers (whic
   python3-onnx                          # writes the graphs
   zstd
 )
+faults=(util-linux mount libfaketime)     # tools/bench/serving/faults.py
 
 packages=()
 for group in "${@:-build}"; do
@@ -36,7 +40,8 @@ for group in "${@:-build}"; do
     test) packages+=("${test[@]}") ;;
     fuzz) packages+=("${fuzz[@]}") ;;
     peers) packages+=("${peers[@]}") ;;
-    *) echo "install_packages.sh: unknown group '$group' (build, run, test, fuzz, peers)" >&2; exit 2 ;;
+    faults) packages+=("${faults[@]}") ;;
+    *) echo "install_packages.sh: unknown group '$group' (build, run, test, fuzz, peers, faults)" >&2; exit 2 ;;
   esac
 done
 

@@ -32,7 +32,8 @@ promtool test rules "$config/alerts_test.yml"
 
 echo "== a server under traffic"
 "$bin/hilomoe-server" --model_repository="$model/models" --listen_address=127.0.0.1:0 --metrics_address=127.0.0.1:0 \
-  --drain_ms=0 --port_file="$work/ports.json" 2>"$work/server.log" &
+  --drain_ms=0 --port_file="$work/ports.json" --routing_sample=1 --capture_path="$work/requests.capture" \
+  --capture_sample=1 2>"$work/server.log" &
 server=$!
 started+=("$server")
 wait_for 60 "server's start; see $work/server.log" test -s "$work/ports.json"

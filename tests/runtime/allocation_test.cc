@@ -19,8 +19,9 @@ void ExpectAWarmPredictAllocatesNothing(int threads) {
   const std::unique_ptr<Predictor> predictor = model.Open();
   const auto team = TileTeam::Create(threads);
   ASSERT_TRUE(team.ok()) << team.status();
-  const PredictorHelpers helpers(*predictor, team->get(), 128);
-  Workspace workspace(*predictor, &helpers);
+  RoutingStatistics statistics(model.spec, 1);
+  const PredictorHelpers helpers(*predictor, team->get(), 128, &statistics);
+  Workspace workspace(*predictor, &helpers, &statistics);
   std::vector<float> scores(200);
 
   // Shared and flat, few and many candidates, features absent, unknown and out of vocabulary.
@@ -63,6 +64,7 @@ void ExpectAWarmPredictAllocatesNothing(int threads) {
   for (int i = 0; i < 10'000 && threads > 1 && workspace.split_requests == 0; ++i) serve();
   EXPECT_EQ(workspace.split_requests > 0, threads > 1);
   EXPECT_EQ(Allocations(), warm);
+  EXPECT_GT(statistics.Sum().rows, 0);
 }
 
 TEST(AllocationTest, AWarmPredictAllocatesNothing) { ExpectAWarmPredictAllocatesNothing(1); }

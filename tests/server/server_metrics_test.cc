@@ -9,7 +9,9 @@
 #include <sstream>
 #include <thread>
 
+#include "google/protobuf/text_format.h"
 #include "prometheus/text_serializer.h"
+#include "server/routing_metrics.h"
 #include "test_client.h"
 
 namespace hilomoe {
@@ -115,6 +117,7 @@ TEST(ServerMetricsTest, ExpositionIsWellFormed) {
   metrics.Add(model);
   metrics.WatchAdmission(&admission);
   model->shard(1).request_duration_ns.Record(3'000'000);
+  model->shard(0).scores.Record(std::vector<float>{0.0001F, 0.25F, 0.95F});
   const std::string text = Expose(metrics);
 
   const std::regex series(R"re(([a-z_]+)(\{([a-z_]+="([^"\\\n]|\\.)*",?)*\})? (\S+))re");
@@ -137,7 +140,11 @@ TEST(ServerMetricsTest, ExpositionIsWellFormed) {
       last = std::stod(match[5]);
     }
   }
-  EXPECT_EQ(last_bucket.size(), 1 + 1 + kStages);
+  EXPECT_EQ(last_bucket.size(), 1 + 1 + 1 + kStages);
+  EXPECT_EQ(SeriesValue(text, Series("hilomoe_score_bucket", std::string(kLabels) + R"(,le="0.0001")")), 1);
+  EXPECT_EQ(SeriesValue(text, Series("hilomoe_score_bucket", std::string(kLabels) + R"(,le="0.3")")), 2);
+  EXPECT_EQ(SeriesValue(text, Series("hilomoe_score_count")), 3);
+  EXPECT_NEAR(SeriesValue(text, Series("hilomoe_score_sum")), 1.2001, 1e-6);
   for (const char* name :
        {"hilomoe_requests_total", "hilomoe_requests_shed_total", "hilomoe_requests_in_flight", "hilomoe_model_info",
         "hilomoe_model_loaded_timestamp_seconds", "hilomoe_queued_candidates", "hilomoe_evaluation_threads",
@@ -151,6 +158,77 @@ TEST(ServerMetricsTest, ExpositionIsWellFormed) {
   EXPECT_GT(SeriesValue(text, "process_open_fds"), 2);
   EXPECT_EQ(SeriesValue(text, "hilomoe_evaluation_threads"), 2);
   EXPECT_EQ(SeriesValue(text, "hilomoe_max_queued_candidates"), 100);
+}
+
+// Of a model whose routing training has left `trained` about; 20 rows were counted.
+std::shared_ptr<const ModelMetrics> MakeRoutedModel(const std::string& experts, const std::string& trained) {
+  v1::ModelConfig config;
+  EXPECT_TRUE(google::protobuf::TextFormat::ParseFromString(
+      R"(features { id: 1 name: "a" kind: NUMERIC scope: CANDIDATE }
+         network { blocks { width: 3 } blocks { width: 3 experts { )" +
+          experts + " } } }",
+      &config));
+  const absl::StatusOr<ModelSpec> spec = ModelSpec::Create(config);
+  EXPECT_TRUE(spec.ok()) << spec.status();
+  v1::ModelFileHeader header;
+  EXPECT_TRUE(google::protobuf::TextFormat::ParseFromString(trained, &header));
+  const auto routing = std::make_shared<RoutingStatistics>(*spec, 1);
+  RoutingStatistics::Worker* const worker = routing->AddWorker();
+  const BlockSpec& block = spec->blocks()[1];
+  for (size_t r = 0; r < 20; ++r) {
+    for (size_t i = 0; i < block.stack(); ++i) worker->scores()[r * block.stack() + i] = i % block.experts == 0;
+  }
+  worker->AddRows(20);
+  worker->Add(1, 20);
+  ModelFacts facts;
+  facts.name = "ctr";
+  facts.version = 7;
+  facts.routing = DescribeRouting(*spec, header);
+  return std::make_shared<const ModelMetrics>(facts, 1, routing);
+}
+
+TEST(ServerMetricsTest, RoutingIsHeldAgainstTraining) {
+  ServerMetrics metrics(1);
+  const auto model = MakeRoutedModel("layers: 2 experts_per_layer: 2",
+                                     R"(utilisation { block: 1 layers { expert: 0.25 expert: 0.75 entropy: 0.5 }
+                                                               layers { expert: 1 expert: 0 } })");
+  metrics.Add(model);
+  const std::string text = Expose(metrics);
+  const std::string labels = std::string(kLabels) + R"(,block="blocks.1",layer=)";
+  const auto value = [&](const std::string& name, const std::string& more) {
+    return SeriesValue(text, Series(name, labels + more));
+  };
+  EXPECT_EQ(SeriesValue(text, Series("hilomoe_routing_sampled_rows_total")), 20);
+  EXPECT_EQ(value("hilomoe_expert_utilisation_total", R"("0",expert="0")"), 20);
+  EXPECT_EQ(value("hilomoe_expert_utilisation_total", R"("1",expert="1")"), 0);
+  EXPECT_EQ(value("hilomoe_expert_utilisation_trained", R"("0",expert="1")"), 0.75);
+  EXPECT_EQ(value("hilomoe_routing_entropy_trained", R"("0")"), 0.5);
+  EXPECT_NEAR(value("hilomoe_routing_entropy_total", R"("0")"), 0, 1e-6);
+  EXPECT_EQ(value("hilomoe_routing_drift", R"("0")"), 0.75);
+  EXPECT_EQ(value("hilomoe_routing_drift", R"("1")"), 0);
+}
+
+// Stored numbers of another shape are none, and the experts of a huge model have no series of their own.
+TEST(ServerMetricsTest, RoutingIsShownAsFarAsItIsKnown) {
+  for (const char* trained :
+       {"", "utilisation { block: 0 layers { expert: 1 expert: 0 } layers { expert: 1 expert: 0 } }",
+        "utilisation { block: 1 layers { expert: 0.25 expert: 0.75 } }",
+        "utilisation { block: 1 layers { expert: 1 } layers { expert: 0.3 expert: 0.3 expert: 0.4 } }",
+        "utilisation { block: 9 layers { expert: 1 expert: 0 } layers { expert: 1 expert: 0 } }"}) {
+    ServerMetrics metrics(1);
+    const auto model = MakeRoutedModel("layers: 2 experts_per_layer: 2", trained);
+    metrics.Add(model);
+    const std::string text = Expose(metrics);
+    EXPECT_THAT(text, HasSubstr("hilomoe_expert_utilisation_total{")) << trained;
+    EXPECT_THAT(text, Not(HasSubstr("trained{"))) << trained;
+    EXPECT_THAT(text, Not(HasSubstr("hilomoe_routing_drift{"))) << trained;
+  }
+  ServerMetrics metrics(1);
+  const auto model = MakeRoutedModel("layers: 9 experts_per_layer: 256", "");
+  metrics.Add(model);
+  const std::string text = Expose(metrics);
+  EXPECT_THAT(text, HasSubstr("hilomoe_routing_entropy_total{"));
+  EXPECT_THAT(text, Not(HasSubstr("expert=")));
 }
 
 TEST(ServerMetricsTest, StateAndModelsComeAndGo) {

@@ -71,6 +71,17 @@ std::string WriteTestModel(const std::string& root, const TestModelOptions& opti
 
   const absl::StatusOr<ModelSpec> spec = ModelSpec::Create(options.config);
   EXPECT_TRUE(spec.ok()) << spec.status();
+  for (size_t b = 0; b < spec->blocks().size(); ++b) {
+    const BlockSpec& block = spec->blocks()[b];
+    if (block.layers == 0) continue;
+    auto* utilisation = contents.header.add_utilisation();
+    utilisation->set_block(static_cast<uint32_t>(b));
+    for (size_t l = 0; l < block.layers; ++l) {
+      auto* layer = utilisation->add_layers();
+      layer->set_entropy(kTestEntropy);
+      for (size_t i = 0; i < block.experts; ++i) layer->add_expert(1 / static_cast<float>(block.experts));
+    }
+  }
   for (const TableSpec& table : spec->tables()) {
     VocabularyIds& ids = contents.vocabularies.emplace_back();
     const bool items = table.feature == "item";

@@ -25,6 +25,9 @@ struct TestModelOptions {
   bool wrong_golden = false;  // a golden row that the model does not give
 };
 
+// What the file says about its routing in training; of utilisation it says that all experts are used evenly.
+inline constexpr float kTestEntropy = 0.875F;
+
 // Writes <root>/<model>/<version>/model.hilomoe and returns its path. Ids 100 to 139 of `item` and 1 to 20 of `user`
 // are in the vocabulary.
 std::string WriteTestModel(const std::string& root, const TestModelOptions& options = {});

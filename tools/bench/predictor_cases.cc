@@ -17,8 +17,11 @@ namespace {
 // On threads: one request on all of them. Every request of two tiles is split, so that also what is gained at the
 // server's least (split_candidates) is measured.
 struct Prediction {
-  Prediction(const Predictor& predictor_, std::unique_ptr<TileTeam> team_)
-      : predictor(predictor_), team(std::move(team_)), helpers(predictor, team.get(), kTileRows + 1) {}
+  Prediction(const Predictor& predictor_, std::unique_ptr<TileTeam> team_, uint32_t routing_sample)
+      : predictor(predictor_),
+        team(std::move(team_)),
+        statistics(predictor.file().spec(), routing_sample),
+        helpers(predictor, team.get(), kTileRows + 1, &statistics) {}
 
   absl::Status Verify(BenchModel* model) {
     constexpr int kTries = 1000;  // a helper may wake up too late
@@ -37,8 +40,9 @@ struct Prediction {
 
   const Predictor& predictor;
   const std::unique_ptr<TileTeam> team;
+  RoutingStatistics statistics;
   const PredictorHelpers helpers;
-  Workspace workspace{predictor, &helpers};
+  Workspace workspace{predictor, &helpers, &statistics};
   std::vector<std::shared_ptr<const BenchRequest>> requests;
   std::vector<float> scores;
   size_t next = 0;
@@ -51,6 +55,7 @@ struct PredictorCase {
   const kernels::Kernels* kernels;
   Precision precision = Precision::kFloat32;
   int threads_together = 1;
+  uint32_t routing_sample = 0;  // routing is counted on one tile of so many; 0 = none
 };
 
 Case MakeCase(Suite* suite, const PredictorCase& what) {
@@ -60,6 +65,7 @@ Case MakeCase(Suite* suite, const PredictorCase& what) {
   c.name = absl::StrCat(what.top_k > 0 ? "top_k 4" : "dense", ", ", what.candidates, " candidates, ",
                         what.flat ? "flat rows" : "compute-once");
   if (what.precision != Precision::kFloat32) absl::StrAppend(&c.name, ", ", PrecisionName(what.precision));
+  if (what.routing_sample > 0) absl::StrAppend(&c.name, ", routing counted, 1 in ", what.routing_sample);
   c.instruction_set = what.kernels->name;
   c.threads = what.threads_together;
   c.together = what.threads_together > 1;
@@ -73,7 +79,7 @@ Case MakeCase(Suite* suite, const PredictorCase& what) {
     HILOMOE_ASSIGN_OR_RETURN(BenchModel* const model, suite->models.Get(options));
     HILOMOE_ASSIGN_OR_RETURN(const Predictor* const predictor, model->Open(what.kernels->instruction_set));
     HILOMOE_ASSIGN_OR_RETURN(std::unique_ptr<TileTeam> team, TileTeam::Create(what.threads_together));
-    const auto prediction = std::make_shared<Prediction>(*predictor, std::move(team));
+    const auto prediction = std::make_shared<Prediction>(*predictor, std::move(team), what.routing_sample);
     prediction->requests =
         MakeRequests(*model, {what.candidates, what.flat, IdLaw::kZipf}, 8, static_cast<uint64_t>(thread));
     prediction->scores.resize(what.candidates);
@@ -106,6 +112,14 @@ void AddPredictorCases(Suite* suite, std::vector<Case>* cases) {
       Case c = MakeCase(suite, {candidates, 0, false, best, precision});
       c.compared_with.push_back(FullName(MakeCase(suite, {candidates, 0, false, best})));
       AddWarmAndFlushed(c, cases);
+    }
+  }
+  // What it costs to count routing as the server does, and on every tile.
+  for (const Precision precision : {Precision::kFloat32, Precision::kInt8}) {
+    for (const uint32_t sample : {32, 1}) {
+      Case c = MakeCase(suite, {1000, 0, false, best, precision, 1, sample});
+      c.compared_with.push_back(FullName(MakeCase(suite, {1000, 0, false, best, precision})));
+      cases->push_back(c);
     }
   }
   // Two tiles are the least that can be split.

@@ -19,6 +19,7 @@
 #include "tools/client/load_report.h"
 #include "tools/client/request_source.h"
 #include "tools/client/server_connection.h"
+#include "tools/client/stream_load.h"
 #include "tools/client/synthetic_requests.h"
 
 ABSL_FLAG(double, rate, 0,
@@ -29,7 +30,9 @@ ABSL_FLAG(int64_t, open_loop_max_in_flight, 10'000,
           "open loop: with so many under way the next waits; reported when it happens");
 ABSL_FLAG(double, duration, 10, "seconds that are reported");
 ABSL_FLAG(double, warmup, 1, "seconds before that");
-ABSL_FLAG(std::string, method, "Score", "Score");
+ABSL_FLAG(std::string, method, "Score",
+          "Score; ModelInfer, of the v2 protocol; or ScoreStream: a stream on every connection, closed loop, "
+          "--concurrency requests ahead on each");
 ABSL_FLAG(std::string, candidates, "100", "of a request; or a mix, 10:0.2,100:0.6,1000:0.2");
 ABSL_FLAG(int64_t, requests, 64, "different requests; they are sent in turn");
 ABSL_FLAG(std::string, log, "", "take the requests from this log, as `score` does, instead of drawing them");
@@ -112,6 +115,9 @@ absl::StatusOr<BenchOptions> OptionsFromFlags(const std::vector<std::string>& ar
   HILOMOE_ASSIGN_OR_RETURN(options.server, ConnectionOptionsFromFlags());
   HILOMOE_RETURN_IF_ERROR(LoadOptionsFromFlags(&options));
   HILOMOE_ASSIGN_OR_RETURN(options.method, WireMethodOf(absl::GetFlag(FLAGS_method)));
+  if (options.method == WireMethod::kScoreStream && options.load.rate > 0) {
+    return absl::InvalidArgumentError("--rate: ScoreStream has only a closed loop");
+  }
 
   const int64_t connections = absl::GetFlag(FLAGS_connections), retries = absl::GetFlag(FLAGS_client_retries);
   HILOMOE_RETURN_IF_ERROR(CheckRange("connections", connections, 1, 1000));
@@ -154,6 +160,7 @@ absl::StatusOr<BenchOptions> OptionsFromFlags(const std::vector<std::string>& ar
 // The set, with its expectations when they are wanted.
 struct RequestSet {
   std::vector<v1::ScoreRequest> requests;
+  std::vector<grpc::ByteBuffer> bytes;  // of the requests
   std::optional<ExpectedScores> expected;
   std::vector<ModelVersionFile> files;  // in --model_dir
 };
@@ -185,6 +192,7 @@ absl::StatusOr<RequestSet> MakeRequestSet(const BenchOptions& options) {
     request.set_model(options.server.model);
     request.set_version(options.server.version);
     if (options.timings) request.mutable_options()->set_timings(true);
+    set.bytes.push_back(RequestBytes(options.method, request, spec));
   }
   if (options.verify) {
     HILOMOE_ASSIGN_OR_RETURN(set.expected, ExpectedScores::Compute(files, set.requests));
@@ -195,7 +203,8 @@ absl::StatusOr<RequestSet> MakeRequestSet(const BenchOptions& options) {
 absl::StatusOr<LoadRun> Run(const BenchOptions& options, const RequestSet& set, LoadRecorder* recorder) {
   if (options.in_process) return RunInProcess(set.files[0], set.requests, options.load, recorder);
   HILOMOE_ASSIGN_OR_RETURN(std::vector<std::shared_ptr<grpc::Channel>> channels, ConnectForLoad(options.channels));
-  return LoadGenerator(std::move(channels), options.method, set.requests, options.load, recorder).Run();
+  if (options.method == WireMethod::kScoreStream) return RunStreams(channels, set.bytes, options.load, recorder);
+  return LoadGenerator(std::move(channels), options.method, set.bytes, options.load, recorder).Run();
 }
 
 absl::Status RunBench(BenchOptions options, std::FILE* messages) {

@@ -130,6 +130,7 @@ absl::StatusOr<std::unique_ptr<EchoServer>> EchoServer::Start(const EchoOptions&
     state->queue = builder.AddCompletionQueue();
   }
   builder.SetMaxReceiveMessageSize(-1);
+  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);  // two servers on one port would share its connections
   state->server = builder.BuildAndStart();
   if (state->server == nullptr || state->port == 0) {
     if (state->server != nullptr) state->server->Shutdown();

@@ -27,23 +27,22 @@ absl::StatusOr<LoadRun> RunInProcess(const ModelVersionFile& file, absl::Span<co
     scores.resize(std::max<size_t>(scores.size(), requests[i].num_candidates()));
   }
 
-  LoadRun run;
-  run.begin_ns = absl::ToInt64Nanoseconds(options.warmup);
-  run.end_ns = run.begin_ns + absl::ToInt64Nanoseconds(options.duration);
-  run.start = absl::Now();
+  LoadRun run = BeginRun(options);
   run.most_in_flight = 1;
   const Clock::time_point start = Clock::now();
   for (size_t i = 0;; i = (i + 1) % requests.size()) {
     LoadRecord record;
     record.request = static_cast<uint32_t>(i);
     record.start_ns = std::chrono::nanoseconds(Clock::now() - start).count();
-    if (record.start_ns >= run.end_ns) return run;
+    if (record.start_ns >= run.end_ns) break;
     const absl::Span<float> of(scores.data(), requests[i].num_candidates());
     PredictTimes times;
     HILOMOE_RETURN_IF_ERROR(predictor->Predict({of.size(), context[i], candidates[i]}, &workspace, of, &times));
     record.latency_ns = std::chrono::nanoseconds(Clock::now() - start).count() - record.start_ns;
     recorder->Add(record, {file.version, of, times.encode_ns + times.evaluate_ns});
   }
+  EndRun(&run);
+  return run;
 }
 
 }  // namespace hilomoe

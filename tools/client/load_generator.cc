@@ -166,24 +166,30 @@ void LoadGenerator::State::RunOpen(LoadRun* run) {
 }
 
 LoadGenerator::LoadGenerator(std::vector<std::shared_ptr<grpc::Channel>> channels, WireMethod method,
-                             absl::Span<const v1::ScoreRequest> requests, const LoadOptions& options,
-                             LoadRecorder* recorder)
+                             std::vector<grpc::ByteBuffer> requests, const LoadOptions& options, LoadRecorder* recorder)
     : state_(std::make_unique<State>(options, recorder)) {
   for (auto& channel : channels) state_->stubs.emplace_back(std::move(channel));
-  for (const v1::ScoreRequest& request : requests) state_->requests.push_back(RequestBytes(method, request));
+  state_->requests = std::move(requests);
   state_->path = MethodPath(method);
 }
 
 LoadGenerator::~LoadGenerator() = default;
 
+LoadRun BeginRun(const LoadOptions& options) {
+  LoadRun run;
+  run.begin_ns = absl::ToInt64Nanoseconds(options.warmup);
+  run.end_ns = run.begin_ns + absl::ToInt64Nanoseconds(options.duration);
+  run.cpu_seconds = -CpuSeconds();
+  run.start = absl::Now();
+  return run;
+}
+
+void EndRun(LoadRun* run) { run->cpu_seconds += CpuSeconds(); }
+
 LoadRun LoadGenerator::Run() {
   State& state = *state_;
-  LoadRun run;
-  run.begin_ns = absl::ToInt64Nanoseconds(state.options.warmup);
-  run.end_ns = run.begin_ns + absl::ToInt64Nanoseconds(state.options.duration);
+  LoadRun run = BeginRun(state.options);
   state.end_ns = run.end_ns;
-  const double cpu = CpuSeconds();
-  run.start = absl::Now();
   state.start = Clock::now();
   state.wall_start = std::chrono::system_clock::now();
   if (state.options.rate > 0) {
@@ -192,7 +198,7 @@ LoadRun LoadGenerator::Run() {
     state.RunClosed();
     run.most_in_flight = state.options.concurrency;
   }
-  run.cpu_seconds = CpuSeconds() - cpu;
+  EndRun(&run);
   return run;
 }
 

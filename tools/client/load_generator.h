@@ -45,12 +45,17 @@ struct LoadRun {
   double cpu_seconds = 0;       // of this process
 };
 
-// Answers come in on one thread, and, in the open loop, the caller's sends. Round robin over the channels and the set.
+// The times of a run that starts now, and, when it is over, what it took.
+LoadRun BeginRun(const LoadOptions& options);
+void EndRun(LoadRun* run);
+
+// Calls of one request each. Answers come in on one thread, and, in the open loop, the caller's sends. Round robin over
+// the channels and the set.
 class LoadGenerator {
  public:
-  // At least one channel and one request. The recorder outlives the generator.
+  // At least one channel and one request; `requests` as RequestBytes gives them. The recorder outlives the generator.
   LoadGenerator(std::vector<std::shared_ptr<grpc::Channel>> channels, WireMethod method,
-                absl::Span<const v1::ScoreRequest> requests, const LoadOptions& options, LoadRecorder* recorder);
+                std::vector<grpc::ByteBuffer> requests, const LoadOptions& options, LoadRecorder* recorder);
   ~LoadGenerator();
 
   // Once. Ends when every request sent has ended, the last one's deadline at the latest.

@@ -10,19 +10,25 @@
 namespace hilomoe {
 
 void LoadRecorder::Add(LoadRecord record, const grpc::Status& status, bool pushback, grpc::ByteBuffer* answer) {
-  record.code = static_cast<uint8_t>(status.error_code());
   record.pushback = pushback;
   if (!status.ok()) {
-    if (first_failure_.empty()) {
-      const auto code = static_cast<absl::StatusCode>(status.error_code());
-      first_failure_ = absl::StrCat(absl::StatusCodeToString(code), ": ", status.error_message());
-    }
-  } else if (const absl::StatusOr<WireAnswer> read = reader_.Read(answer); read.ok()) {
-    Add(record, *read);
-    return;
-  } else {
+    AddFailure(record, status.error_code(), status.error_message());
+  } else if (const absl::StatusOr<WireAnswer> read = reader_.Read(answer); !read.ok()) {
     record.verdict = Verdict::kUnreadable;
     if (first_wrong_.empty()) first_wrong_ = std::string(read.status().message());
+    records_.push_back(record);
+  } else if (read->code != grpc::OK) {
+    AddFailure(record, read->code, read->message);
+  } else {
+    Add(record, *read);
+  }
+}
+
+void LoadRecorder::AddFailure(LoadRecord record, grpc::StatusCode code, std::string_view message) {
+  record.code = static_cast<uint8_t>(code);
+  if (first_failure_.empty()) {
+    first_failure_ = absl::StrCat(absl::StatusCodeToString(static_cast<absl::StatusCode>(code)), ": ",
+                                  absl::string_view(message.data(), message.size()));
   }
   records_.push_back(record);
 }

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <deque>
 #include <string>
+#include <string_view>
 
 #include "absl/types/span.h"
 #include "grpcpp/grpcpp.h"
@@ -51,6 +52,7 @@ class LoadRecorder {
   const std::string& first_wrong() const { return first_wrong_; }
 
  private:
+  void AddFailure(LoadRecord record, grpc::StatusCode code, std::string_view message);
   Verdict Check(uint32_t request, const WireAnswer& answer);
 
   const absl::Span<const v1::ScoreRequest> requests_;

@@ -17,9 +17,6 @@ constexpr int64_t kMs = 1'000'000;
 class LoadReportTest : public ::testing::Test {
  protected:
   LoadReportTest() {
-    v1::ScoreRequest request;
-    request.set_num_candidates(2);
-    requests_.push_back(request);
     run_.start = absl::FromUnixSeconds(1'000'000);
     run_.begin_ns = 1000 * kMs;
     run_.end_ns = 4000 * kMs;
@@ -43,7 +40,13 @@ class LoadReportTest : public ::testing::Test {
     return MakeLoadReport(run_, recorder_, options_, requests_, {swaps, absl::Seconds(1)});
   }
 
-  std::vector<v1::ScoreRequest> requests_;
+  static v1::ScoreRequest OfTwo() {
+    v1::ScoreRequest request;
+    request.set_num_candidates(2);
+    return request;
+  }
+
+  const std::vector<v1::ScoreRequest> requests_ = {OfTwo()};
   LoadOptions options_;
   LoadRun run_;
   LoadRecorder recorder_{WireMethod::kScore, requests_, nullptr};

@@ -8,7 +8,7 @@ loop of its own in one process (`hilomoe-client bench --in_process`), on the sam
 of a request is what the server says in its answer: encoding and evaluating. Environment, beside serving.py's: ROUNDS=10,
 SECONDS=2 (of a measurement), CANDIDATES=100, SPLIT_CANDIDATES=1000 (of the requests that two cores share).
 """
-from serving import (BIN, CLIENT_CORES, SERVER_CORES, Claims, Echo, Load, Server, fresh, load, number, publish,
+from serving import (CLIENT_CORES, SERVER_CORES, Claims, Echo, Server, fresh, load, number, publish,
                      quartiles, table)
 
 ROUNDS = number("ROUNDS", 10)

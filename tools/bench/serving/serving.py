@@ -24,6 +24,7 @@ IDS = int(os.environ.get("IDS", "200000"))
 SERVER_CORES = os.environ.get("SERVER_CORES", "0")
 CLIENT_CORES = os.environ.get("CLIENT_CORES", "1")
 TICKS = os.sysconf("SC_CLK_TCK")
+RUN = WORK / f"run_{os.getpid()}"  # logs and reports, which go unless something failed
 
 _processes = []
 
@@ -35,8 +36,8 @@ def _stop_all():
             process.wait()
 
 
-def _exit(number, _frame):
-    sys.exit(128 + number)
+def _exit(signal_number, _frame):
+    sys.exit(128 + signal_number)
 
 
 atexit.register(_stop_all)
@@ -53,6 +54,11 @@ def spawn(command, cores, **kwargs):
     process = subprocess.Popen(["taskset", "-c", cores, *map(str, command)], **kwargs)
     _processes.append(process)
     return process
+
+
+def run_directory():
+    RUN.mkdir(parents=True, exist_ok=True)
+    return RUN
 
 
 def fresh(name):
@@ -94,9 +100,9 @@ def withdraw(model_directory, version):
 class Process:
     """A server under test, its log in `log`."""
 
-    def __init__(self, command, cores, name):
-        self.directory = pathlib.Path(tempfile.mkdtemp(prefix=name + "_", dir=WORK))
-        self.log = self.directory / "log"
+    def __init__(self, command, cores, name, log=None):
+        self.directory = pathlib.Path(tempfile.mkdtemp(prefix=name + "_", dir=run_directory()))
+        self.log = pathlib.Path(log or self.directory / "log")
         self.ports_file = self.directory / "ports.json"
         with open(self.log, "wb") as log:
             self.process = spawn([*command, f"--port_file={self.ports_file}"], cores, stdout=log, stderr=log)
@@ -148,14 +154,14 @@ class Process:
 class Server(Process):
     """hilomoe-server over a model repository. Keyword arguments are its flags."""
 
-    def __init__(self, repository, cores=SERVER_CORES, environment=None, **flags):
+    def __init__(self, repository, cores=SERVER_CORES, environment=None, log=None, **flags):
         flags = {"listen_address": "127.0.0.1:0", "metrics_address": "127.0.0.1:0", "drain_ms": 100, **flags}
         command = [BIN / "hilomoe-server", f"--model_repository={repository}",
                    *(f"--{name}={value}" for name, value in flags.items()),
                    *os.environ.get("SERVER_FLAGS", "").split()]
         if environment:
             command = ["env", *(f"{name}={value}" for name, value in environment.items()), *command]
-        super().__init__(command, cores, "server")
+        super().__init__(command, cores, "server", log)
 
     def metrics(self, timeout=10):
         url = f"http://127.0.0.1:{self.ports['metrics_port']}/metrics"
@@ -165,6 +171,12 @@ class Server(Process):
     def metric(self, name, **labels):
         """The sum over the series of a name that have these labels."""
         return sum_of(self.metrics(), name, **labels)
+
+
+def has_flag(name):
+    """Whether this build's server has it."""
+    shown = subprocess.run([BIN / "hilomoe-server", "--help"], capture_output=True, text=True, check=False)
+    return f"--{name}" in shown.stdout + shown.stderr
 
 
 def sum_of(exposition, name, **labels):
@@ -190,11 +202,12 @@ class Load:
     """hilomoe-client bench under way. Keyword arguments are its flags."""
 
     def __init__(self, address, cores=CLIENT_CORES, **flags):
-        self.report_file = pathlib.Path(tempfile.mkstemp(suffix=".json", dir=WORK)[1])
+        self.report_file = pathlib.Path(tempfile.mkdtemp(prefix="load_", dir=run_directory())) / "report.json"
         arguments = [f"--{name}={value}" for name, value in flags.items()]
+        if address:
+            arguments.append(f"--server={address}")
         self.seconds = float(flags.get("duration", 10)) + float(flags.get("warmup", 1))
-        self.process = spawn([BIN / "hilomoe-client", "bench", f"--server={address}",
-                              f"--report={self.report_file}", *arguments], cores,
+        self.process = spawn([BIN / "hilomoe-client", "bench", f"--report={self.report_file}", *arguments], cores,
                              stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
     def wait(self):
@@ -203,11 +216,9 @@ class Load:
             _, text = self.process.communicate(timeout=self.seconds + 120)
         except subprocess.TimeoutExpired:
             sys.exit("the load hangs")
-        written = self.report_file.read_text()
-        self.report_file.unlink()
-        report = json.loads(written) if written else {}
-        if not report and self.process.returncode != 0:
-            sys.exit(f"hilomoe-client bench: {text}")
+        if not self.report_file.exists():
+            sys.exit(f"the load failed: {text}")
+        report = json.loads(self.report_file.read_text())
         report["exit_code"] = self.process.returncode
         report["text"] = text
         return report
@@ -250,4 +261,7 @@ class Claims:
         return holds
 
     def end(self):
-        sys.exit(1 if self.failed else 0)
+        if self.failed:
+            sys.exit(f"failed; logs and reports are in {RUN}")
+        shutil.rmtree(RUN, ignore_errors=True)
+        sys.exit(0)

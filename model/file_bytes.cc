@@ -1,6 +1,7 @@
 #include "model/file_bytes.h"
 
 #include <fcntl.h>
+#include <sanitizer/asan_interface.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -40,6 +41,8 @@ absl::StatusOr<AnonymousMemory> AnonymousMemory::Allocate(size_t size) {
   // Not for a small one: its first byte would cost zeroing all of a huge page.
   if (size >= kHugePage) ::madvise(data, mapped, MADV_HUGEPAGE);
   memory.data_ = static_cast<std::byte*>(data);
+  // Only heap and stack have bounds that address sanitizer knows by itself. Nothing without it, as is the other one.
+  ASAN_POISON_MEMORY_REGION(memory.data_ + size, mapped - size);
   memory.size_ = size;
   memory.mapped_ = mapped;
   return memory;
@@ -58,7 +61,9 @@ AnonymousMemory& AnonymousMemory::operator=(AnonymousMemory&& other) noexcept {
 }
 
 AnonymousMemory::~AnonymousMemory() {
-  if (data_ != nullptr) Unmap(data_, mapped_);
+  if (data_ == nullptr) return;
+  ASAN_UNPOISON_MEMORY_REGION(data_, mapped_);
+  Unmap(data_, mapped_);
 }
 
 FileBytes::Descriptor::~Descriptor() { ::close(number); }

@@ -19,6 +19,9 @@ constexpr uint32_t kMaxExperts = 256;
 constexpr uint32_t kMaxLayers = 64;
 constexpr uint32_t kMaxStack = 4096;  // of all layers; the kernels keep a row's scores on the stack
 constexpr uint32_t kMaxTableRows = 1u << 30;
+// Numbers of an attention's history. Every evaluating thread has room for two of them, while two rows of a table are
+// enough for a file that asks for it.
+constexpr size_t kMaxHistory = size_t{1} << 22;
 
 // A JSON string is UTF-8, and the library checks it.
 bool IsUtf8(const std::string& text) {
@@ -281,6 +284,10 @@ absl::Status ModelSpec::AddAttention(const v1::Attention& attention) {
                                             "' stand side by side: they need the same scope and max_length"));
     }
     spec.history_width += feature.width;
+  }
+  if (const size_t positions = features_[spec.history[0]].max_length; positions * spec.history_width > kMaxHistory) {
+    return FieldError("history", absl::StrCat("max_length ", positions, " times the history's width ",
+                                              spec.history_width, " exceeds ", kMaxHistory));
   }
   for (const int f : spec.history) features_[f].aligned |= spec.history.size() > 1;
   spec.heads = attention.heads();

@@ -299,22 +299,41 @@ absl::Status RequestEncoder::Align(const AttentionSpec& attention, EncodedBatch*
     const std::vector<uint32_t>& offsets = batch->features[f].offsets;
     return offsets[r + 1] - offsets[r];
   };
+  const auto longest = [&](size_t r) {
+    int found = attention.history[0];
+    for (const int f : attention.history) found = length(f, r) > length(found, r) ? f : found;
+    return found;
+  };
   const bool context = spec_.features()[attention.history[0]].is_context();
   const size_t rows = context ? batch->context_rows : batch->candidate_rows;
+  uint32_t positions = 0;  // of all rows
   for (size_t r = 0; r < rows; ++r) {
-    int longest = attention.history[0];
-    for (const int f : attention.history) longest = length(f, r) > length(longest, r) ? f : longest;
-    const uint32_t n = length(longest, r);
+    const int most = longest(r);
+    const uint32_t n = length(most, r);
+    positions += n;
     for (const int f : attention.history) {
       const uint32_t own = length(f, r);
-      if (own == n) continue;
-      if (own > 0) {
-        return Bad(spec_.features()[f], absl::StrCat("row ", r, " has ", own, " values; '",
-                                                     spec_.features()[longest].name, "' beside it has ", n));
+      if (own == n || own == 0) continue;
+      return Bad(spec_.features()[f], absl::StrCat("row ", r, " has ", own, " values; '", spec_.features()[most].name,
+                                                   "' beside it has ", n));
+    }
+  }
+  // Each sequence by itself from its end, so that every value moves once.
+  for (const int f : attention.history) {
+    EncodedFeature& feature = batch->features[f];
+    if (feature.rows.size() == positions) continue;
+    feature.rows.resize(positions);
+    uint32_t end = positions;
+    for (size_t r = rows; r-- > 0;) {
+      const uint32_t n = length(longest(r), r), own_end = feature.offsets[r + 1];
+      const auto to = feature.rows.begin() + end;
+      if (length(f, r) == 0) {
+        std::fill(to - n, to, kMissingRow);
+      } else {
+        std::copy_backward(feature.rows.begin() + feature.offsets[r], feature.rows.begin() + own_end, to);
       }
-      EncodedFeature& feature = batch->features[f];
-      feature.rows.insert(feature.rows.begin() + feature.offsets[r], n, kMissingRow);
-      for (size_t i = r + 1; i <= rows; ++i) feature.offsets[i] += n;
+      feature.offsets[r + 1] = end;
+      end -= n;
     }
   }
   return absl::OkStatus();

@@ -19,7 +19,10 @@ build=(
   libbenchmark-dev                      # hilomoe-bench: repetitions, interleaving, timing of threads
 )
 run=(ca-certificates curl)
-test=(clang-format gzip zstd git)
+test=(
+  clang-format gzip zstd git
+  python3-grpcio python3-protobuf grpc-proto  # a client that is not ours; node_client_test uses node and npm if there
+)
 fuzz=(clang libclang-rt-dev libomp-dev)  # libFuzzer; CMake asks for an OpenMP of the compiler
 peers=(                                 # tools/pytorch, tools/bench/peers (which also needs node and npm)
   python3-torch python3-numpy libopenblas0-pthread

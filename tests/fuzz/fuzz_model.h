@@ -7,27 +7,30 @@
 
 #include "absl/status/status.h"
 #include "absl/types/span.h"
+#include "model/encoded_batch.h"
 #include "runtime/predictor.h"
 #include "runtime/request_view.h"
 
 namespace hilomoe {
+
+// Requires that the rows of a batch that has been encoded are those of the model's tables. An address sanitizer knows
+// no tables: a row too far is another tensor's.
+void RequireRows(const Predictor& predictor, const EncodedBatch& batch);
 
 class FuzzModel {
  public:
   FuzzModel();
 
   // Scores the request twice, in workspaces that held different requests before, and requires the same outcome, and of
-  // a success probabilities.
-  absl::Status Score(const RequestView& request);
+  // a success probabilities. scores: one a candidate.
+  absl::Status Score(const RequestView& request, absl::Span<float> scores);
 
-  const Predictor& predictor() const { return *predictor_; }
-  // Of the last request that was scored.
-  absl::Span<const float> scores() const { return scores_; }
+  const ModelSpec& spec() const { return predictor_->file().spec(); }
 
  private:
   std::unique_ptr<Predictor> predictor_;
   std::unique_ptr<Workspace> first_, second_;
-  std::vector<float> scores_, again_;
+  std::vector<float> again_;
 };
 
 }  // namespace hilomoe

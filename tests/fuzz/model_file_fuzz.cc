@@ -19,6 +19,7 @@
 #include "model/checksum.h"
 #include "model/model_file.h"
 #include "runtime/predictor.h"
+#include "tests/fuzz/fuzz_model.h"
 #include "tests/fuzz/fuzz_target.h"
 #include "tests/fuzz/mutate_message.h"
 
@@ -105,6 +106,7 @@ void Run(const uint8_t* data, size_t size) {
     const absl::Status scored = predictor.Predict(request.view(), &workspace, absl::MakeSpan(scores));
     // A number may leave the range of the file's transform.
     Require(scored.ok() || scored.code() == absl::StatusCode::kInvalidArgument, scored.ToString());
+    if (scored.ok()) RequireRows(predictor, workspace.batch);
   }
   Require(predictor.file().CheckUnchanged().ok(), "the file is said to have changed");
 }

@@ -1,5 +1,5 @@
 // Stands in for libFuzzer where there is none: runs a target on the files and directories of the command line, then on
-// a few hundred mutations of each, the same ones every time.
+// some mutations of each, the same ones every time.
 //   score_request_fuzz [--mutations=N] PATH...
 #include <algorithm>
 #include <cstdint>
@@ -59,7 +59,7 @@ size_t LLVMFuzzerMutate(uint8_t* data, size_t size, size_t max_size) {
 
 int main(int argc, char** argv) {
   const std::string flag = "--mutations=";
-  int mutations = 200;
+  int mutations = 50;
   std::vector<std::string> paths;
   for (const std::string& argument : std::vector<std::string>(argv + 1, argv + argc)) {
     if (argument.rfind(flag, 0) == 0) {

@@ -21,7 +21,7 @@ using google::protobuf::io::ArrayInputStream;
 // A flat request of so many rows already takes several tiles.
 constexpr uint32_t kMaxCandidates = 300;
 
-void CheckHead(const absl::Status& read, const ScoreRequestHead& head, bool parsed, const v1::ScoreRequest& request) {
+void CheckHead(const absl::Status& read, const RequestHead& head, bool parsed, const v1::ScoreRequest& request) {
   if (!read.ok()) {
     const bool limit = read.message().find("than") != absl::string_view::npos;  // too long, too many
     Require(limit || !parsed, "the head is refused, the message parsed");
@@ -30,6 +30,7 @@ void CheckHead(const absl::Status& read, const ScoreRequestHead& head, bool pars
   if (!parsed) return;  // a column is damaged
   Require(head.model == request.model(), "the head has another model");
   Require(head.version == request.version(), "the head has another version");
+  Require(head.label == request.label(), "the head has another label");
   Require(head.num_candidates == request.num_candidates(), "the head has another num_candidates");
 }
 
@@ -38,12 +39,18 @@ void Run(const uint8_t* data, size_t size) {
   static ScoreRequestAdapter& adapter = *new ScoreRequestAdapter();
   const int block = 1 + static_cast<int>(size % 50);  // values lie across the borders of gRPC's slices
   ArrayInputStream head_bytes(data, static_cast<int>(size), block), bytes(data, static_cast<int>(size), block);
-  ScoreRequestHead head;
-  const absl::Status read = ReadScoreRequestHead(&head_bytes, &head);
-  const bool parsed = adapter.Parse(&bytes).ok();
-  CheckHead(read, head, parsed, adapter.request());
-  if (read.ok() && parsed && head.num_candidates > 0 && head.num_candidates <= kMaxCandidates) {
-    (void)model.Score(adapter.view());
+  RequestHead head;
+  const absl::Status read = adapter.ReadHead(&head_bytes, &head);
+  const absl::Status parsed = adapter.Parse(&bytes, model.spec());
+  CheckHead(read, head, parsed.ok(), adapter.request());
+  absl::Status status = read.ok() ? parsed : read;
+  if (status.ok() && head.num_candidates > 0 && head.num_candidates <= kMaxCandidates) {
+    status = model.Score(adapter.view(), adapter.StartResponse());
+  }
+  if (!status.ok()) {
+    // What a stream tells of it arrives, whatever of the request it quotes.
+    v1::ScoreResponse failure;
+    Require(failure.ParseFromString(adapter.FailureResponse(status)->SerializeAsString()), status.ToString());
   }
   adapter.Recycle();
 }

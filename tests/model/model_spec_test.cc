@@ -197,6 +197,10 @@ INSTANTIATE_TEST_SUITE_P(
               "6: network.attention[0].history[1]: h stands twice"},
         Wrong{"other_length", Attention("query: 'item' history: 'h'\nhistory: 'g'"),
               "6: network.attention[0].history[1]: 'g' and 'h'"},
+        Wrong{"huge_history",
+              "features { id: 2 name: 'h' kind: SEQUENCE scope: CONTEXT id_type: INT64 embedding_width: 65\n"
+              "  max_length: 65536 }\n network { attention { query: 'item' history: 'h' } }",
+              "4: network.attention[0].history: max_length 65536 times"},
         Wrong{"heads", Attention("query: 'item' history: 'h' heads: 0"), "5: network.attention[0].heads: 0"},
         Wrong{"head_width", Attention("query: 'item' history: 'h' head_width: 2000"),
               "5: network.attention[0].head_width: 2000"},

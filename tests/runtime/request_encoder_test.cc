@@ -75,6 +75,14 @@ TEST(AlignedSequencesTest, KeepTheirPositions) {
   EXPECT_THAT(batch.features[1].offsets, ElementsAre(0, 2, 2, 3));
   EXPECT_THAT(batch.features[2].rows, ElementsAre(kMissingRow, 3, kMissingRow));
   EXPECT_THAT(batch.features[2].offsets, ElementsAre(0, 2, 2, 3));
+  // Either may be the one that is missing.
+  ASSERT_TRUE(encode(5, {Ids("item", {10, 10, 10, 10, 10}), Ids("seen", {10, 20, 30}, {2, 0, 1, 0, 0}),
+                         Strings("kind", {"a", "b", "c", "a"}, {0, 1, 1, 0, 2})})
+                  .ok());
+  EXPECT_THAT(batch.features[1].rows, ElementsAre(2, 3, kMissingRow, 4, kMissingRow, kMissingRow));
+  EXPECT_THAT(batch.features[1].offsets, ElementsAre(0, 2, 3, 4, 4, 6));
+  EXPECT_THAT(batch.features[2].rows, ElementsAre(kMissingRow, kMissingRow, 2, 3, 4, 2));
+  EXPECT_THAT(batch.features[2].offsets, ElementsAre(0, 2, 3, 4, 4, 6));
   // An old client that knows nothing of the second one.
   ASSERT_TRUE(encode(1, {Ids("item", {10}), Ids("seen", {10, 20}, {2})}).ok());
   EXPECT_THAT(batch.features[2].rows, ElementsAre(kMissingRow, kMissingRow));

@@ -3,14 +3,16 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <functional>
+#include <limits>
 #include <memory>
 #include <random>
 
 #include "google/protobuf/io/zero_copy_stream_impl_lite.h"
 #include "google/protobuf/stubs/logging.h"
 #include "infer_request.h"
-#include "runtime/predictor.h"
+#include "server/served_model.h"
 #include "test_model.h"
 
 namespace hilomoe {
@@ -42,14 +44,12 @@ class InferRequestAdapterTest : public ::testing::Test {
   static void SetUpTestSuite() {
     directory_ = new TemporaryDirectory();
     path_ = new std::string(WriteTestModel(directory_->path(), {.config = Config()}));
-    absl::StatusOr<ModelFile> file = ModelFile::Open(*path_);
-    ASSERT_TRUE(file.ok()) << file.status();
-    auto predictor = Predictor::Create(*std::move(file));
-    ASSERT_TRUE(predictor.ok()) << predictor.status();
-    predictor_ = predictor->release();
+    const auto model = ServedModel::Load({"ctr", 12, *path_}, {});
+    ASSERT_TRUE(model.ok()) << model.status();
+    model_ = new std::shared_ptr<const ServedModel>(*model);
   }
   static void TearDownTestSuite() {
-    delete predictor_;
+    delete model_;
     delete path_;
     delete directory_;
   }
@@ -57,7 +57,7 @@ class InferRequestAdapterTest : public ::testing::Test {
   // In pieces of `piece` bytes, so that values lie across their borders; 0: in one.
   absl::Status Parse(const std::string& bytes, int piece = 7) {
     google::protobuf::io::ArrayInputStream stream(bytes.data(), static_cast<int>(bytes.size()), piece > 0 ? piece : -1);
-    return adapter_.Parse(&stream, predictor_->file().spec());
+    return adapter_.Parse(&stream, predictor().file().spec());
   }
   absl::Status Parse(const ModelInferRequest& request) { return Parse(request.SerializeAsString()); }
   absl::Status ReadHead(const std::string& bytes, RequestHead* head) {
@@ -65,10 +65,10 @@ class InferRequestAdapterTest : public ::testing::Test {
     return adapter_.ReadHead(&stream, head);
   }
   absl::Status Predict(std::vector<float>* scores) {
-    Workspace workspace(*predictor_);
     scores->resize(adapter_.view().num_candidates);
-    return predictor_->Predict(adapter_.view(), &workspace, absl::MakeSpan(*scores));
+    return predictor().Predict(adapter_.view(), (*model_)->workspace(0), absl::MakeSpan(*scores));
   }
+  static const Predictor& predictor() { return (*model_)->predictor(); }
   // The values of a request's only feature.
   const ColumnView& Column() {
     const RequestView& view = adapter_.view();
@@ -78,13 +78,13 @@ class InferRequestAdapterTest : public ::testing::Test {
 
   static TemporaryDirectory* directory_;
   static std::string* path_;
-  static Predictor* predictor_;
+  static std::shared_ptr<const ServedModel>* model_;
   InferRequestAdapter adapter_;
 };
 
 TemporaryDirectory* InferRequestAdapterTest::directory_ = nullptr;
 std::string* InferRequestAdapterTest::path_ = nullptr;
-Predictor* InferRequestAdapterTest::predictor_ = nullptr;
+std::shared_ptr<const ServedModel>* InferRequestAdapterTest::model_ = nullptr;
 
 // One context, or the context again in every row.
 v1::ScoreRequest NativeRequest(uint32_t n, uint32_t seed, bool flat) {
@@ -297,7 +297,7 @@ TEST_F(InferRequestAdapterTest, TheScopeSaysWhatRowsAre) {
   expect(request, 3, 1, 3);
   EncodedBatch batch;
   EncodeCounts counts;
-  ASSERT_TRUE(predictor_->encoder().Encode(adapter_.view(), &batch, &counts).ok());
+  ASSERT_TRUE(predictor().encoder().Encode(adapter_.view(), &batch, &counts).ok());
   EXPECT_EQ(counts.unknown_features, 2);
 }
 
@@ -528,7 +528,7 @@ TEST_F(InferRequestAdapterTest, LargeRequestsDoNotKeepTheirMemory) {
   AddInput("item", "INT64", {1'000'000}, &large);
   large.add_raw_input_contents(std::string(8'000'000, '\0'));
   ASSERT_TRUE(Parse(large).ok());
-  EXPECT_GT(adapter_.kept_bytes(), InferRequestAdapter::kMaxKeptBytes);
+  EXPECT_GT(adapter_.kept_bytes(), WireProtocol::kMaxKeptBytes);
   adapter_.Recycle();
   EXPECT_LT(adapter_.kept_bytes(), 4096);
   RequestHead head;
@@ -545,7 +545,8 @@ TEST_F(InferRequestAdapterTest, AnswersAreRawIfTheRequestWas) {
   ModelInferRequest request = MakeInferRequest(NativeRequest(3, 1, false), Config(), true);
   request.set_id("request 1");
   ASSERT_TRUE(Parse(request).ok());
-  const inference::ModelInferResponse& response = adapter_.Respond("ctr", 12, scores);
+  std::copy(scores.begin(), scores.end(), adapter_.StartResponse().begin());
+  const inference::ModelInferResponse& response = adapter_.FinishResponse(**model_, {});
   EXPECT_EQ(response.model_name(), "ctr");
   EXPECT_EQ(response.model_version(), "12");
   EXPECT_EQ(response.id(), "request 1");
@@ -558,8 +559,9 @@ TEST_F(InferRequestAdapterTest, AnswersAreRawIfTheRequestWas) {
   adapter_.Recycle();
 
   ASSERT_TRUE(Parse(MakeInferRequest(NativeRequest(2, 1, false), Config(), false)).ok());
-  adapter_.Respond("ctr", 7, absl::MakeConstSpan(scores).first(2));
-  EXPECT_EQ(response.model_version(), "7");
+  std::copy_n(scores.begin(), 2, adapter_.StartResponse().begin());
+  adapter_.FinishResponse(**model_, {});
+  EXPECT_EQ(response.model_version(), "12");
   EXPECT_EQ(response.id(), "");
   EXPECT_THAT(response.outputs(0).shape(), ElementsAre(2));
   EXPECT_THAT(response.outputs(0).contents().fp32_contents(), ElementsAre(0.25F, 0.5F));

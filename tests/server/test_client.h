@@ -15,6 +15,7 @@ class TestClient {
  public:
   explicit TestClient(int port);
 
+  const std::shared_ptr<grpc::Channel>& channel() const { return channel_; }
   v1::ScoringService::Stub& stub() { return *stub_; }
   // With a deadline of a minute.
   grpc::Status Score(const v1::ScoreRequest& request, v1::ScoreResponse* response);

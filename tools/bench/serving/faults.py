@@ -48,7 +48,7 @@ def reference_files():
     """Of the versions that are served in this script, to compare scores with."""
     path = WORK / "faults_files"
     if not path.exists():
-        for version in (1, 20):
+        for version in (1, 20, 21):
             publish(1, path / "bench", version)
     return path / "bench"
 
@@ -277,17 +277,22 @@ def bad_models(claims):
     claims.correct("version 1 still serves", server.metric("hilomoe_requests_total", version=1, code="OK") > 0)
     for version in (2, 3, 4, 5):
         withdraw(path / "bench", version)
-    # The served version's file goes: what is in memory serves on, or the requests say why not.
-    (path / "bench" / "1" / "model.hilomoe").unlink()
-    time.sleep(2)
     publish(1, path / "bench", 20)
-    wait_until(lambda: server.metric("hilomoe_requests_total", version=20, code="OK") > 0, 10)
+    served = wait_until(lambda: server.metric("hilomoe_requests_total", version=20, code="OK") > 0, 10)
+    claims.correct("the next good version serves", served)
+    shutil.rmtree(path / "bench" / "1")  # piece by piece, as an operator would
     report = client.wait()
-    wrong = report["scores"]["wrong"] + report["scores"]["unreadable"]
-    claims.correct("no score of a bad model", wrong == 0, f"{report['scores']} {report['first_wrong']}")
-    claims.correct("0 requests failed", report["failed"] + report["refused"] == 0,
-                   f"{report['by_code']} {report['first_failure']}")
-    claims.correct("the new version serves", "20" in report["by_version"], str(report["by_version"]))
+    judge(claims, report, "bad and vanished versions")
+    # The only version goes, and comes back.
+    (path / "bench" / "20" / "model.hilomoe").unlink()
+    time.sleep(2)
+    gone = start_load(server, 2).wait()
+    claims.correct("without any version: UNAVAILABLE, or scores from memory", server.alive() and gone["failed"] +
+                   gone["good"] == gone["sent"] and set(gone["by_code"]) <= {"OK", "UNAVAILABLE"}, f"{gone['by_code']}")
+    shutil.rmtree(path / "bench" / "20")
+    publish(1, path / "bench", 21)
+    back = wait_until(lambda: start_load(server, 1).wait()["good"] > 0, 15)
+    claims.correct("a version that comes serves again", back)
     end(claims, server)
 
 

@@ -196,8 +196,9 @@ absl::StatusOr<RequestSet> MakeRequestSet(const BenchOptions& options) {
     HILOMOE_ASSIGN_OR_RETURN(set.requests, RequestsFromLog(options.log, spec, group_by, options.synthetic.count));
   }
   for (v1::ScoreRequest& request : set.requests) {
-    request.set_model(options.server.model);
-    request.set_version(options.server.version);
+    // Captured ones may name their own.
+    if (!options.server.model.empty()) request.set_model(options.server.model);
+    if (options.server.version != 0) request.set_version(options.server.version);
     if (options.timings) request.mutable_options()->set_timings(true);
     set.bytes.push_back(RequestBytes(options.method, request, spec));
   }

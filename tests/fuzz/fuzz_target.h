@@ -13,6 +13,10 @@ namespace hilomoe {
 // Ends the program with `what`, which is a finding, unless `holds`.
 void Require(bool holds, std::string_view what);
 
+// A directory that goes away with the program; in memory, where there is such a file system, as what is written
+// atomically is synced.
+const std::string& ScratchDirectory();
+
 // A file in memory, for readers that take a path.
 class MemoryFile {
  public:

@@ -2,12 +2,8 @@
 //
 // The mutator knows the layout and writes checksums, sizes and places anew most of the time, as a file that these
 // refuse shows no more than that; now and then it writes a whole file of a changed config.
-#include <unistd.h>
-
 #include <algorithm>
-#include <cstdlib>
 #include <cstring>
-#include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <string>
@@ -176,19 +172,6 @@ std::string Serialize(Image image, const v1::ModelFileHeader& places) {
   return bytes;
 }
 
-std::string ScratchPath() {
-  // Memory, where there is such a directory: a model file is synced when it is written.
-  static const std::string path = [] {
-    std::string pattern =
-        std::filesystem::exists("/dev/shm") ? "/dev/shm/hilomoe_fuzz_XXXXXX" : "/tmp/hilomoe_fuzz_XXXXXX";
-    Require(::mkdtemp(pattern.data()) != nullptr, "no directory for scratch files");
-    static const std::string directory = pattern;
-    std::atexit([] { std::filesystem::remove_all(directory); });
-    return pattern + "/model.hilomoe";
-  }();
-  return path;
-}
-
 // A whole file of the image's config, with weights from `random`; empty when the config is none, or too large.
 std::string Rebuild(const Image& image, size_t max_size, MutationRandom* random) {
   const absl::StatusOr<ModelSpec> spec = ModelSpec::Create(image.header.config());
@@ -217,8 +200,9 @@ std::string Rebuild(const Image& image, size_t max_size, MutationRandom* random)
   }
   const auto precision = [&] { return static_cast<Precision>(OneIn(2, random) ? 0 : Below(3, random)); };
   contents.precision = {precision(), precision(), precision()};
-  if (!WriteModelFile(ScratchPath(), contents).ok()) return "";
-  std::ifstream file(ScratchPath(), std::ios::binary);
+  const std::string path = ScratchDirectory() + "/model.hilomoe";
+  if (!WriteModelFile(path, contents).ok()) return "";
+  std::ifstream file(path, std::ios::binary);
   return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
 }
 

@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "hilomoe/v1/scoring_service.pb.h"
 #include "inference/grpc_inference_service.pb.h"
+#include "model/checkpoint.h"
 #include "runtime/column_view.h"
 #include "tests/fuzz/fuzz_target.h"
 #include "tests/runtime/served_model.h"
@@ -211,12 +212,45 @@ void WriteModel(const std::string& path, const std::string& config, const Storag
   Require(written.ok(), written.ToString());
 }
 
+// As checkpoint_fuzz.cc has it.
+void WriteCheckpointInput(const std::string& path) {
+  Checkpoint checkpoint;
+  *checkpoint.config.mutable_model() = ModelConfigFromText(
+      absl::StrCat(kAllFeatures, "network { blocks { width: 2 experts { layers: 1 experts_per_layer: 2 } } }"));
+  const ModelSpec spec = *ModelSpec::Create(checkpoint.config.model());
+  for (const TableSpec& table : spec.tables()) {
+    VocabularyIds& ids = checkpoint.vocabularies.emplace_back();
+    if (!table.has_vocabulary()) continue;
+    if (table.id_type == v1::Feature::INT64) {
+      ids.int64s = {100, -7};
+    } else {
+      ids.strings = {"a", "", "bc"};
+    }
+  }
+  checkpoint.weights.resize(TensorRegistry::ForTraining(spec, checkpoint.TableRows(spec)).size(), 0.5F);
+  checkpoint.metrics = {{"valid.auc", 0.75}};
+  checkpoint.utilisation.emplace_back().add_layers()->add_expert(0.5F);
+  checkpoint.samples.set_num_candidates(1);
+  AddIds(Add(checkpoint.samples.mutable_candidates(), 2), {3});
+  const std::string directory = ScratchDirectory() + "/checkpoint";
+  const absl::Status written = hilomoe::WriteCheckpoint(directory, checkpoint);
+  Require(written.ok(), written.ToString());
+  std::string bytes;
+  for (const char* name :
+       {"config.textproto", "weights.safetensors", "vocabularies.safetensors", "metrics.json", "samples.binpb"}) {
+    const std::string file = ReadBytes(directory + "/" + name);
+    bytes += Raw<uint32_t>({static_cast<uint32_t>(file.size())}) + file;
+  }
+  Write(path, bytes);
+}
+
 void Run(const std::string& corpus) {
   Write(corpus + "/score_request/full", FullRequest().SerializeAsString());
   Write(corpus + "/score_request/flat", FlatRequest().SerializeAsString());
   Write(corpus + "/score_request/long", LongRequest().SerializeAsString());
   Write(corpus + "/infer_request/typed", TypedRequest().SerializeAsString());
   Write(corpus + "/infer_request/raw", RawRequest().SerializeAsString());
+  WriteCheckpointInput(corpus + "/checkpoint/small");
   std::filesystem::create_directories(corpus + "/model_file");
   const std::string features = absl::StrCat(kAllFeatures, kAlignedSequences);
   WriteModel(corpus + "/model_file/every_feature", absl::StrCat(features, "network {", kAttention, kEveryBlock, "}"),

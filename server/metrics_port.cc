@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "server/thread_priority.h"
 
 namespace hilomoe {
 namespace {
@@ -47,14 +48,23 @@ void Knock(int port) {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<MetricsPort>> MetricsPort::Open(const std::string& address) {
-  try {
-    const std::vector<std::string> options = {"listening_ports",    address,          "num_threads", kThreads,
-                                              "request_timeout_ms", kRequestTimeoutMs};
-    return std::unique_ptr<MetricsPort>(new MetricsPort(std::make_unique<prometheus::Exposer>(options)));
-  } catch (const std::exception& error) {
+  const std::vector<std::string> options = {"listening_ports",    address,          "num_threads", kThreads,
+                                            "request_timeout_ms", kRequestTimeoutMs};
+  std::unique_ptr<prometheus::Exposer> exposer;
+  // A scrape of some models takes milliseconds. Its threads have the priority of the one that starts them.
+  std::thread starter([&] {
+    ReduceThreadPriority();
+    try {
+      exposer = std::make_unique<prometheus::Exposer>(options);
+    } catch (const std::exception&) {
+    }
+  });
+  starter.join();
+  if (exposer == nullptr) {
     return absl::UnavailableError(
         absl::StrCat("cannot listen on metrics_address '", address, "': taken, not permitted or not of this machine"));
   }
+  return std::unique_ptr<MetricsPort>(new MetricsPort(std::move(exposer)));
 }
 
 // The HTTP server's accepting thread looks only every two seconds whether it is to end, unless a client comes.

@@ -12,6 +12,8 @@ void LowerThreadPriority() {
   if (::sched_setscheduler(0, SCHED_IDLE, &parameters) != 0) ::setpriority(PRIO_PROCESS, 0, 19);
 }
 
+void ReduceThreadPriority() { ::setpriority(PRIO_PROCESS, 0, 10); }
+
 void NameThread(const char* name) { ::pthread_setname_np(::pthread_self(), name); }
 
 }  // namespace hilomoe

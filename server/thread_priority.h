@@ -8,6 +8,10 @@ namespace hilomoe {
 // system refuses that, with the least share (nice 19).
 void LowerThreadPriority();
 
+// The calling thread, and those that it starts, get a tenth of a serving thread's share where CPU time is short (nice
+// 10): late, but not never.
+void ReduceThreadPriority();
+
 // As tools show the calling thread; at most 15 characters.
 void NameThread(const char* name);
 

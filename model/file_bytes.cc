@@ -68,7 +68,10 @@ AnonymousMemory::~AnonymousMemory() {
 
 FileBytes::Descriptor::~Descriptor() { ::close(number); }
 
-FileBytes::Mapping::~Mapping() { Unmap(static_cast<std::byte*>(begin), bytes); }
+FileBytes::Mapping::~Mapping() {
+  guard.reset();
+  Unmap(static_cast<std::byte*>(begin), bytes);
+}
 
 absl::StatusOr<FileBytes> FileBytes::Open(const std::string& path, FileMemory memory) {
   FileBytes bytes;
@@ -133,7 +136,7 @@ absl::Status FileBytes::FinishLoading() {
 absl::Status FileBytes::CheckUnchanged() const {
   if (mapping_ == nullptr) return absl::OkStatus();
   struct stat info;
-  const bool same = !mapping_->guard.poisoned() && ::fstat(descriptor_->number, &info) == 0 &&
+  const bool same = !mapping_->guard->poisoned() && ::fstat(descriptor_->number, &info) == 0 &&
                     static_cast<size_t>(info.st_size) == size_ && info.st_mtim.tv_sec == changed_.tv_sec &&
                     info.st_mtim.tv_nsec == changed_.tv_nsec;
   if (same) return absl::OkStatus();

@@ -6,7 +6,9 @@
 #include <cstdint>
 #include <ctime>
 #include <memory>
+#include <optional>
 #include <string>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -73,13 +75,13 @@ class FileBytes {
   };
   // Unmapped at the end.
   struct Mapping {
-    Mapping(void* begin, size_t bytes) : begin(begin), bytes(bytes), guard(begin, bytes) {}
+    Mapping(void* begin, size_t bytes) : begin(begin), bytes(bytes), guard(std::in_place, begin, bytes) {}
     ~Mapping();
     Mapping(const Mapping&) = delete;
     Mapping& operator=(const Mapping&) = delete;
     void* const begin;
     const size_t bytes;
-    SigbusGuard guard;
+    std::optional<SigbusGuard> guard;  // goes before the pages do
   };
 
   std::string path_;

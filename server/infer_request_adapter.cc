@@ -440,6 +440,10 @@ absl::Span<float> InferRequestAdapter::StartResponse() {
 }
 
 const inference::ModelInferResponse& InferRequestAdapter::FinishResponse(const ServedModel& model, const ScoreTimes&) {
+  // Clear would delete it, and its memory with it.
+  if (response_.outputs_size() > 0 && response_.outputs(0).has_contents()) {
+    contents_.reset(response_.mutable_outputs(0)->release_contents());
+  }
   response_.Clear();
   response_.set_model_name(model.name());
   absl::StrAppend(response_.mutable_model_version(), model.version());
@@ -452,7 +456,10 @@ const inference::ModelInferResponse& InferRequestAdapter::FinishResponse(const S
     response_.add_raw_output_contents()->assign(reinterpret_cast<const char*>(scores_.data()),
                                                 scores_.size() * sizeof(float));
   } else {
-    output->mutable_contents()->mutable_fp32_contents()->Add(scores_.begin(), scores_.end());
+    if (contents_ == nullptr) contents_ = std::make_unique<inference::InferTensorContents>();
+    contents_->Clear();
+    contents_->mutable_fp32_contents()->Add(scores_.begin(), scores_.end());
+    output->set_allocated_contents(contents_.release());
   }
   return response_;
 }

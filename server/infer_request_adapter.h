@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -99,6 +100,7 @@ class InferRequestAdapter : public WireProtocol {
   std::string kept_id_;
   std::vector<float> scores_;
   inference::ModelInferResponse response_;
+  std::unique_ptr<inference::InferTensorContents> contents_;  // of the last response that had typed ones
 };
 
 }  // namespace hilomoe

@@ -1,106 +1,183 @@
 #include "server/server.h"
 
-#include <exception>
+#include <mutex>
+#include <set>
 #include <string>
 #include <thread>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "grpc/grpc.h"
-#include "grpcpp/ext/proto_server_reflection_plugin.h"
-#include "grpcpp/health_check_service_interface.h"
-#include "grpcpp/resource_quota.h"
-#include "grpcpp/security/server_credentials.h"
-#include "grpcpp/server.h"
-#include "grpcpp/server_builder.h"
 #include "model/status_macros.h"
-#include "prometheus/exposer.h"
 #include "runtime/cpu_count.h"
 #include "runtime/tile_team.h"
+#include "server/admin_service.h"
 #include "server/call_loop.h"
+#include "server/grpc_port.h"
+#include "server/health_board.h"
 #include "server/inference_service.h"
-#include "server/log.h"
+#include "server/metrics_port.h"
 #include "server/scoring_service.h"
+#include "server/tls_certificates.h"
 
 namespace hilomoe {
 namespace {
 
-// Calls that one connection may have open; further ones wait at the client. Without it a client could make the server
-// hold any number of requests.
-constexpr int kMaxStreamsPerConnection = 1024;
-// Reflection is gRPC's synchronous service with a thread for every open stream; more streams than this are refused.
-constexpr int kMaxReflectionThreads = 4;
-constexpr int kMetricsThreads = 2;
+// File descriptors that floods of connections leave to models, logs and scrapes; the public port leaves some to the
+// admin and probe ports, too.
+constexpr int kPublicSpareFds = 256;
+constexpr int kPrivateSpareFds = 128;
+// Memory for requests of the admin and probe ports. Their own, so that they answer when the public port's is used up.
+constexpr uint64_t kPrivateGrpcBytes = 32 << 20;
 
 }  // namespace
 
 struct Server::State {
-  absl::Status StartMetrics(const std::string& address);
-  absl::Status StartGrpc(const v1::ServerConfig& config, uint32_t evaluation_threads);
+  absl::Status BindPorts(const v1::ServerConfig& config);
+  absl::StatusOr<std::unique_ptr<GrpcPort>> BindPort(GrpcPortOptions options, const v1::Tls* tls,
+                                                     const v1::ServerConfig& config);
+  absl::Status LoadModels(const v1::ServerConfig& config, uint32_t evaluation_threads);
+  absl::Status StartRecording(const v1::ServerConfig& config, uint32_t evaluation_threads);
+  absl::Status BuildPorts(const v1::ServerConfig& config, uint32_t evaluation_threads);
+  absl::Status OpenPorts();
+  // After every change of the table.
+  void ShowModels();
 
   std::shared_ptr<ServerMetrics> metrics;
   std::unique_ptr<TileTeam> team;  // outlives the models
-  std::unique_ptr<prometheus::Exposer> exposer;
+  HealthBoard health;
+  std::mutex shown_mutex;
+  std::set<std::string> shown;  // guarded by shown_mutex: the models that health has told of
+  std::vector<std::shared_ptr<TlsCertificates>> certificates;  // outlive the ports
+  std::shared_ptr<TlsMetrics> tls_metrics;
   std::unique_ptr<ModelRepository> repository;
   std::unique_ptr<RequestLog> log;
   std::unique_ptr<RequestCapture> capture;  // null: none
   std::unique_ptr<CallLoop> loop;
-  std::unique_ptr<ScoringService> service;
+  std::unique_ptr<ScoringService> scoring;
   std::unique_ptr<InferenceService> inference;
-  std::unique_ptr<grpc::Server> grpc;
-  int listen_port = 0;
-  bool shut_down = false;
+  std::unique_ptr<AdminService> admin;
+  std::unique_ptr<GrpcPort> public_port;
+  std::unique_ptr<GrpcPort> admin_port;  // null when it is off
+  std::unique_ptr<GrpcPort> probe_port;  // the same
+  std::unique_ptr<MetricsPort> metrics_port;
+  bool serving = false;  // the loop runs and must be stopped
 };
 
-absl::Status Server::State::StartMetrics(const std::string& address) {
-  try {
-    exposer = std::make_unique<prometheus::Exposer>(address, kMetricsThreads);
-    exposer->RegisterCollectable(metrics);
-  } catch (const std::exception& error) {
-    return absl::UnavailableError(
-        absl::StrCat("cannot listen on metrics_address '", address, "': taken, not permitted or not of this machine"));
+absl::StatusOr<std::unique_ptr<GrpcPort>> Server::State::BindPort(GrpcPortOptions options, const v1::Tls* tls,
+                                                                  const v1::ServerConfig& config) {
+  if (tls != nullptr) {
+    const std::string setting = options.setting == "admin_address" ? "admin_tls" : "tls";
+    HILOMOE_ASSIGN_OR_RETURN(auto loaded, TlsCertificates::Load(setting, *tls));
+    loaded->Watch(std::chrono::milliseconds(config.certificate_poll_ms()));
+    options.credentials = loaded->MakeCredentials();
+    certificates.push_back(std::move(loaded));
   }
+  return GrpcPort::Bind(options, config);
+}
+
+// Before the models are loaded, which may take minutes: wrong addresses and certificates show at once.
+absl::Status Server::State::BindPorts(const v1::ServerConfig& config) {
+  HILOMOE_ASSIGN_OR_RETURN(public_port, BindPort({.setting = "listen_address",
+                                                  .address = config.listen_address(),
+                                                  .spare_file_descriptors = kPublicSpareFds,
+                                                  .max_bytes = config.max_grpc_bytes()},
+                                                 config.has_tls() ? &config.tls() : nullptr, config));
+  GrpcPortOptions options = {.spare_file_descriptors = kPrivateSpareFds, .max_bytes = kPrivateGrpcBytes};
+  if (!config.admin_address().empty()) {
+    options.setting = "admin_address";
+    options.address = config.admin_address();
+    HILOMOE_ASSIGN_OR_RETURN(admin_port,
+                             BindPort(options, config.has_admin_tls() ? &config.admin_tls() : nullptr, config));
+  }
+  if (!config.probe_address().empty()) {
+    options.setting = "probe_address";
+    options.address = config.probe_address();
+    options.health_only = true;
+    HILOMOE_ASSIGN_OR_RETURN(probe_port, BindPort(options, nullptr, config));
+  }
+  tls_metrics = std::make_shared<TlsMetrics>(certificates);
+  if (!certificates.empty()) metrics_port->Add(tls_metrics);
   return absl::OkStatus();
 }
 
-absl::Status Server::State::StartGrpc(const v1::ServerConfig& config, uint32_t evaluation_threads) {
-  grpc::EnableDefaultHealthCheckService(true);
-  grpc::reflection::InitProtoReflectionServerBuilderPlugin();
-  grpc::ServerBuilder builder;
-  builder.AddListeningPort(config.listen_address(), grpc::InsecureServerCredentials(), &listen_port);
-  // Otherwise a second server on the same port would start and take half of the requests.
-  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
-  builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, kMaxStreamsPerConnection);
-  builder.SetMaxReceiveMessageSize(static_cast<int>(config.max_request_bytes()));
-  builder.SetSyncServerOption(grpc::ServerBuilder::NUM_CQS, 1);
-  builder.SetSyncServerOption(grpc::ServerBuilder::MIN_POLLERS, 1);
-  builder.SetSyncServerOption(grpc::ServerBuilder::MAX_POLLERS, 1);
-  grpc::ResourceQuota quota("hilomoe");
-  quota.SetMaxThreads(kMaxReflectionThreads);
-  builder.SetResourceQuota(quota);
+absl::Status Server::State::LoadModels(const v1::ServerConfig& config, uint32_t evaluation_threads) {
+  // Without a split nobody needs help.
+  const int team_threads = config.split_candidates() > 0 ? static_cast<int>(evaluation_threads) : 1;
+  HILOMOE_ASSIGN_OR_RETURN(team, TileTeam::Create(team_threads));
+  ModelRepositoryOptions options = ModelRepositoryOptions::From(config);
+  options.threads = {static_cast<int>(evaluation_threads) + 1, team.get(), config.split_candidates(),
+                     config.routing_sample()};
+  options.start_threads = static_cast<int>(evaluation_threads);  // nothing else runs yet
+  HILOMOE_ASSIGN_OR_RETURN(repository, ModelRepository::Start(std::move(options)));
+  metrics->WatchRepository(repository.get());
+  repository->Listen([this] { ShowModels(); });
+  ShowModels();
+  return absl::OkStatus();
+}
 
-  service = std::make_unique<ScoringService>();
-  builder.RegisterService(service->grpc_service());
+void Server::State::ShowModels() {
+  const std::lock_guard lock(shown_mutex);
+  const std::shared_ptr<const ModelTable> table = repository->table();
+  std::set<std::string> served;
+  for (const auto& model : table->models()) {
+    metrics->Add(model->shared_metrics());
+    served.insert(absl::StrCat("models/", model->name()));
+  }
+  for (const std::string& name : served) health.Set(name, true);
+  for (const std::string& name : shown) {
+    if (served.count(name) == 0) health.Set(name, false);
+  }
+  shown.insert(served.begin(), served.end());
+  for (const char* service : {kScoringServiceName, kInferenceServiceName}) health.Set(service, !served.empty());
+}
+
+absl::Status Server::State::StartRecording(const v1::ServerConfig& config, uint32_t evaluation_threads) {
+  const int serving_threads = static_cast<int>(evaluation_threads) + 1;
+  log = std::make_unique<RequestLog>(
+      RequestLog::Options{config.request_log_sample(), config.request_log_errors_per_second(), serving_threads});
+  if (config.capture_path().empty()) return absl::OkStatus();
+  HILOMOE_ASSIGN_OR_RETURN(capture, RequestCapture::Start({config.capture_path(), config.capture_sample(),
+                                                           config.capture_max_bytes(), serving_threads}));
+  metrics->WatchCapture(capture.get());
+  return absl::OkStatus();
+}
+
+// Which service is on which port. Health is on all of them, reflection on all but the probe port.
+absl::Status Server::State::BuildPorts(const v1::ServerConfig& config, uint32_t evaluation_threads) {
+  scoring = std::make_unique<ScoringService>();
+  public_port->builder().RegisterService(scoring->grpc_service());
   inference = std::make_unique<InferenceService>();
-  builder.RegisterService(inference->grpc_service());
-  loop = std::make_unique<CallLoop>(builder.AddCompletionQueue(), evaluation_threads, config.max_queued_candidates());
-  grpc = builder.BuildAndStart();
-  if (grpc == nullptr || listen_port == 0) {
-    return absl::UnavailableError(absl::StrCat("cannot listen on listen_address '", config.listen_address(),
-                                               "': taken, not permitted or not of this machine"));
+  public_port->builder().RegisterService(inference->grpc_service());
+  loop = std::make_unique<CallLoop>(public_port->builder().AddCompletionQueue(), evaluation_threads,
+                                    config.max_queued_candidates());
+  if (admin_port != nullptr) {
+    admin = std::make_unique<AdminService>(repository.get(), metrics.get());
+    admin_port->builder().RegisterService(admin.get());
+  }
+
+  for (GrpcPort* port : {public_port.get(), admin_port.get(), probe_port.get()}) {
+    if (port == nullptr) continue;
+    HILOMOE_RETURN_IF_ERROR(port->Build());
+    health.Attach(port->server().GetHealthCheckService());
   }
   const ScoringService::Limits limits{config.max_candidates(), config.max_queue_ms()};
   const MethodDependencies dependencies{loop.get(), repository.get(), metrics.get(), log.get(), capture.get()};
-  service->Connect(limits, dependencies);
+  scoring->Connect(limits, dependencies);
   inference->Connect(limits, dependencies);
   metrics->WatchAdmission(&loop->admission());
-  std::vector<RpcMethod*> methods = service->methods();
+  std::vector<RpcMethod*> methods = scoring->methods();
   for (RpcMethod* method : inference->methods()) methods.push_back(method);
   loop->Start(methods);
-  grpc->GetHealthCheckService()->SetServingStatus(kScoringServiceName, true);
-  grpc->GetHealthCheckService()->SetServingStatus(kInferenceServiceName, true);
-  grpc->GetHealthCheckService()->SetServingStatus(true);
+  serving = true;
+  return absl::OkStatus();
+}
+
+absl::Status Server::State::OpenPorts() {
+  health.Set("", true);
+  for (GrpcPort* port : {public_port.get(), admin_port.get(), probe_port.get()}) {
+    if (port != nullptr) HILOMOE_RETURN_IF_ERROR(port->Open());
+  }
   metrics->SetReady(true);
   return absl::OkStatus();
 }
@@ -111,60 +188,58 @@ absl::StatusOr<std::unique_ptr<Server>> Server::BuildAndStart(const ServerOption
   const v1::ServerConfig& config = options.config;
   const uint32_t evaluation_threads =
       config.evaluation_threads() > 0 ? config.evaluation_threads() : static_cast<uint32_t>(UsableCpuCount());
-  const int serving_threads = static_cast<int>(evaluation_threads) + 1;
   auto server = std::unique_ptr<Server>(new Server(std::make_unique<State>()));
   State& state = *server->state_;
-  state.metrics = std::make_shared<ServerMetrics>(serving_threads);
-  // Without a split nobody needs help.
-  const int team_threads = config.split_candidates() > 0 ? static_cast<int>(evaluation_threads) : 1;
-  HILOMOE_ASSIGN_OR_RETURN(state.team, TileTeam::Create(team_threads));
-  ModelRepositoryOptions repository = ModelRepositoryOptions::From(config);
-  repository.threads = {serving_threads, state.team.get(), config.split_candidates(), config.routing_sample()};
-  repository.start_threads = static_cast<int>(evaluation_threads);  // nothing else runs yet
-  HILOMOE_ASSIGN_OR_RETURN(state.repository, ModelRepository::Start(std::move(repository)));
-  state.metrics->WatchRepository(state.repository.get());
-  state.repository->Listen([&state] {
-    for (const auto& model : state.repository->table()->models()) state.metrics->Add(model->shared_metrics());
-  });
-  state.log = std::make_unique<RequestLog>(
-      RequestLog::Options{config.request_log_sample(), config.request_log_errors_per_second(), serving_threads});
-  if (!config.capture_path().empty()) {
-    HILOMOE_ASSIGN_OR_RETURN(state.capture, RequestCapture::Start({config.capture_path(), config.capture_sample(),
-                                                                   config.capture_max_bytes(), serving_threads}));
-    state.metrics->WatchCapture(state.capture.get());
-  }
-  HILOMOE_RETURN_IF_ERROR(state.StartMetrics(config.metrics_address()));
-  HILOMOE_RETURN_IF_ERROR(state.StartGrpc(config, evaluation_threads));
+  state.metrics = std::make_shared<ServerMetrics>(static_cast<int>(evaluation_threads) + 1);
+  HILOMOE_ASSIGN_OR_RETURN(state.metrics_port, MetricsPort::Open(config.metrics_address()));
+  state.metrics_port->Add(state.metrics);
+  HILOMOE_RETURN_IF_ERROR(state.BindPorts(config));
+  HILOMOE_RETURN_IF_ERROR(state.LoadModels(config, evaluation_threads));
+  HILOMOE_RETURN_IF_ERROR(state.StartRecording(config, evaluation_threads));
+  HILOMOE_RETURN_IF_ERROR(state.BuildPorts(config, evaluation_threads));
+  HILOMOE_RETURN_IF_ERROR(state.OpenPorts());
   return server;
 }
 
 Server::~Server() {
-  // What it tells goes to the others.
-  if (state_->repository != nullptr) state_->repository->Stop();
-  if (state_->grpc != nullptr && !state_->shut_down) Shutdown(std::chrono::milliseconds(0));
+  Shutdown(std::chrono::milliseconds(0));
   // Scrapes read the loop.
-  state_->exposer.reset();
+  state_->metrics_port.reset();
 }
 
-int Server::listen_port() const { return state_->listen_port; }
-int Server::metrics_port() const { return state_->exposer->GetListeningPorts().front(); }
+int Server::listen_port() const { return state_->public_port->port(); }
+int Server::metrics_port() const { return state_->metrics_port->port(); }
+int Server::admin_port() const { return state_->admin_port ? state_->admin_port->port() : 0; }
+int Server::probe_port() const { return state_->probe_port ? state_->probe_port->port() : 0; }
+
+void Server::ReloadCertificates() {
+  for (const auto& certificates : state_->certificates) certificates->Reload();
+}
 
 void Server::StartDraining() {
   state_->metrics->SetReady(false);
   state_->metrics->SetDraining(true);
-  state_->grpc->GetHealthCheckService()->SetServingStatus(false);
+  state_->health.StartDraining();
 }
 
 bool Server::Shutdown(std::chrono::milliseconds grace) {
+  State& state = *state_;
   const auto deadline = std::chrono::system_clock::now() + grace;
-  std::thread shutdown([this, deadline] { state_->grpc->Shutdown(deadline); });
-  state_->loop->WaitForCalls();
-  const bool in_time = std::chrono::system_clock::now() < deadline;
-  // What is still open are streams of health and reflection, which last as long as their clients like.
-  grpc_server_cancel_all_calls(state_->grpc->c_server());
-  shutdown.join();
-  state_->loop->Stop();
-  state_->shut_down = true;
+  bool in_time = true;
+  if (std::exchange(state.serving, false)) {
+    std::thread shutdown([&state, deadline] { state.public_port->Shutdown(deadline); });
+    state.loop->WaitForCalls();
+    in_time = std::chrono::system_clock::now() < deadline;
+    // What is still open are streams of health and reflection, which last as long as their clients like.
+    state.public_port->CancelCalls();
+    shutdown.join();
+    state.loop->Stop();
+  }
+  // Nothing is told any more, and loads that an admin waits for end.
+  if (state.repository != nullptr) state.repository->Stop();
+  state.health.Clear();
+  state.admin_port.reset();
+  state.probe_port.reset();
   return in_time;
 }
 

@@ -1,4 +1,4 @@
-// The server: models, gRPC, metrics, from start to drain.
+// The server: models, ports, metrics, from start to drain.
 #ifndef HILOMOE_SERVER_SERVER_H_
 #define HILOMOE_SERVER_SERVER_H_
 
@@ -13,17 +13,22 @@ namespace hilomoe {
 
 class Server {
  public:
-  // Loads the models, opens the ports, serves; when it returns, health says SERVING. Errors say what is wrong with the
-  // repository, a model or an address. `options` as ParseServerOptions gives them.
+  // Reserves the ports, shows metrics, loads the models, serves; when it returns, health says SERVING. Errors say what
+  // is wrong with an address, a certificate, the repository or a model. `options` as ParseServerOptions gives them.
   static absl::StatusOr<std::unique_ptr<Server>> BuildAndStart(const ServerOptions& options);
   // Shuts down without grace, unless that has been done.
   ~Server();
 
-  // The ports in use.
+  // The ports in use; 0 for those that are off or no TCP.
   int listen_port() const;
   int metrics_port() const;
+  int admin_port() const;
+  int probe_port() const;
 
-  // Health says NOT_SERVING from now on; requests are still served.
+  // Reads the TLS files now.
+  void ReloadCertificates();
+
+  // Health says NOT_SERVING from now on, on every port; requests are still served.
   void StartDraining();
   // Takes no new requests, gives those under way until `grace` is over, then cancels them. True when none had to be
   // cancelled.

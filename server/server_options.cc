@@ -167,7 +167,7 @@ std::string HelpText() {
       "Serves click-through-rate models over gRPC.\n\n"
       "  hilomoe-server --model_repository=<root> [--config=<file>] [flags]\n\nFlags:\n"
       "  --config: file with a hilomoe.v1.ServerConfig as textproto; flags win over it\n"
-      "  --port_file: written once serving: {\"listen_port\": ..., \"metrics_port\": ...}\n"
+      "  --port_file: written once serving: {\"listen_port\": ..., \"metrics_port\": ..., ...}\n"
       "Flags that are fields of the config file, too:\n";
   for (const auto& [name, field] : flags) AppendHelp(*field, absl::StrCat("--", name), &text);
   std::string file_only;

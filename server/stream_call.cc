@@ -69,6 +69,7 @@ void StreamCall::OnArrived(bool ok, int) {
 }
 
 void StreamCall::Reply(const grpc::ByteBuffer& response) {
+  model.reset();             // a stream whose client pauses shall not keep a version that has been replaced
   references_.fetch_add(1);  // the work's becomes reading's; writing
   pending_.store(kReading | kWriting);
   stream_->Write(response, written_tag_.HandOver());

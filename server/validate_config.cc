@@ -1,8 +1,11 @@
 #include "server/validate_config.h"
 
+#include <sys/un.h>
+
 #include <limits>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/match.h"
@@ -84,15 +87,89 @@ absl::Status CheckRanges(const Message& message, const std::string& prefix) {
   return absl::OkStatus();
 }
 
-// host:port, [v6]:port; port 0 = any free one.
-absl::Status CheckAddress(std::string_view field, const std::string& address) {
+// Of host:port and [v6]:port; empty for others.
+std::string HostOf(const std::string& address) {
   const size_t colon = address.rfind(':');
   const std::string host = address.substr(0, colon);
   uint32_t port = 0;
   const bool bracketed = host.size() > 2 && host.front() == '[' && host.back() == ']';
-  if (colon == std::string::npos || host.empty() || (host.find(':') != std::string::npos && !bracketed) ||
+  if (colon == std::string::npos || (host.find(':') != std::string::npos && !bracketed) ||
       !absl::SimpleAtoi(address.substr(colon + 1), &port) || port > std::numeric_limits<uint16_t>::max()) {
-    return FieldError(field, absl::StrCat("'", address, "' is not host:port, such as 0.0.0.0:8500 or [::]:8500"));
+    return "";
+  }
+  return host;
+}
+
+bool IsUnix(const std::string& address) { return absl::StartsWith(address, "unix:"); }
+
+// Who can connect to it is on this machine.
+bool IsLocal(const std::string& address) {
+  const std::string host = HostOf(address);
+  return IsUnix(address) || absl::StartsWith(host, "127.") || host == "[::1]" || host == "localhost";
+}
+
+// host:port, [v6]:port; port 0 = any free one.
+absl::Status CheckHttpAddress(std::string_view field, const std::string& address) {
+  if (!HostOf(address).empty()) return absl::OkStatus();
+  return FieldError(field, absl::StrCat("'", address, "' is not host:port, such as 0.0.0.0:8500 or [::]:8500"));
+}
+
+absl::Status CheckGrpcAddress(std::string_view field, const std::string& address) {
+  if (!IsUnix(address)) return CheckHttpAddress(field, address);
+  constexpr size_t kMaxUnixAddress = sizeof("unix:") - 1 + sizeof(sockaddr_un::sun_path) - 1;
+  if (absl::StartsWith(address, "unix:/") && address.size() <= kMaxUnixAddress) return absl::OkStatus();
+  return FieldError(field, absl::StrCat("'", address, "' is not unix: and an absolute path of at most ",
+                                        sizeof(sockaddr_un::sun_path) - 1, " bytes"));
+}
+
+absl::Status CheckAddresses(const v1::ServerConfig& config) {
+  HILOMOE_RETURN_IF_ERROR(CheckGrpcAddress("listen_address", config.listen_address()));
+  HILOMOE_RETURN_IF_ERROR(CheckHttpAddress("metrics_address", config.metrics_address()));
+  std::vector<std::pair<std::string, std::string>> named = {{"listen_address", config.listen_address()},
+                                                            {"metrics_address", config.metrics_address()}};
+  if (!config.admin_address().empty()) {
+    HILOMOE_RETURN_IF_ERROR(CheckGrpcAddress("admin_address", config.admin_address()));
+    named.emplace_back("admin_address", config.admin_address());
+  }
+  if (!config.probe_address().empty()) {
+    HILOMOE_RETURN_IF_ERROR(CheckGrpcAddress("probe_address", config.probe_address()));
+    named.emplace_back("probe_address", config.probe_address());
+  }
+  for (size_t i = 0; i < named.size(); ++i) {
+    for (size_t j = 0; j < i; ++j) {
+      if (named[i].second == named[j].second && !absl::EndsWith(named[i].second, ":0")) {
+        return FieldError(named[i].first, absl::StrCat("must differ from ", named[j].first));
+      }
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckTls(const v1::Tls& tls) {
+  if (tls.certificate_file().empty()) return FieldError("certificate_file", "is not set");
+  if (tls.key_file().empty()) return FieldError("key_file", "is not set");
+  if (tls.has_client_ca_file() && tls.client_ca_file().empty()) return FieldError("client_ca_file", "is empty");
+  if (tls.has_require_client_certificate() && tls.require_client_certificate() && !tls.has_client_ca_file()) {
+    return FieldError("require_client_certificate", "needs client_ca_file");
+  }
+  return absl::OkStatus();
+}
+
+// Whoever reaches the admin port decides what is served.
+absl::Status CheckAdmin(const v1::ServerConfig& config) {
+  if (config.has_admin_tls()) {
+    if (config.admin_address().empty()) return FieldError("admin_tls", "is set, but admin_address is not");
+    HILOMOE_RETURN_IF_ERROR(InField("admin_tls", CheckTls(config.admin_tls())));
+    if (!config.admin_tls().has_client_ca_file()) {
+      return FieldError("admin_tls.client_ca_file", "is not set: admins need certificates");
+    }
+    if (!config.admin_tls().require_client_certificate()) {
+      return FieldError("admin_tls.require_client_certificate", "must not be false: admins need certificates");
+    }
+  } else if (!config.admin_address().empty() && !IsLocal(config.admin_address())) {
+    return FieldError("admin_address", absl::StrCat("'", config.admin_address(),
+                                                    "' can be reached from other machines: set admin_tls, or take "
+                                                    "127.0.0.1, [::1] or unix:"));
   }
   return absl::OkStatus();
 }
@@ -102,12 +179,14 @@ absl::Status CheckAddress(std::string_view field, const std::string& address) {
 absl::Status ValidateRanges(const Message& message) { return CheckRanges(message, ""); }
 
 absl::Status ValidateServerConfig(const v1::ServerConfig& config) {
-  HILOMOE_RETURN_IF_ERROR(CheckAddress("listen_address", config.listen_address()));
-  HILOMOE_RETURN_IF_ERROR(CheckAddress("metrics_address", config.metrics_address()));
-  if (config.metrics_address() == config.listen_address() && !absl::EndsWith(config.listen_address(), ":0")) {
-    return FieldError("metrics_address", "must differ from listen_address");
+  HILOMOE_RETURN_IF_ERROR(CheckRanges(config, ""));
+  HILOMOE_RETURN_IF_ERROR(CheckAddresses(config));
+  if (config.has_tls()) HILOMOE_RETURN_IF_ERROR(InField("tls", CheckTls(config.tls())));
+  HILOMOE_RETURN_IF_ERROR(CheckAdmin(config));
+  if (config.max_grpc_bytes() < config.max_request_bytes()) {
+    return FieldError("max_grpc_bytes", absl::StrCat("must be at least max_request_bytes, ", config.max_request_bytes(),
+                                                     ", is ", config.max_grpc_bytes()));
   }
-  HILOMOE_RETURN_IF_ERROR(ValidateRanges(config));
   return ValidateModelPolicies(config);
 }
 

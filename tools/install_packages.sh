@@ -7,6 +7,7 @@ set -euo pipefail
 build=(
   build-essential cmake ninja-build pkg-config
   libgrpc++-dev protobuf-compiler protobuf-compiler-grpc libprotobuf-dev  # serving, schemas
+  libssl-dev                            # certificates
   libdnnl-dev ocl-icd-opencl-dev        # dense products; its CMake config asks for OpenCL
   libeigen3-dev                         # matrices in the trainer
   libabsl-dev                           # Status, flags, strings
@@ -20,7 +21,7 @@ build=(
 )
 run=(ca-certificates curl)
 test=(
-  clang-format gzip zstd git
+  clang-format gzip openssl zstd git
   python3-grpcio python3-protobuf grpc-proto  # a client that is not ours; node_client_test uses node and npm if there
 )
 fuzz=(clang libclang-rt-dev libomp-dev)  # libFuzzer; CMake asks for an OpenMP of the compiler

@@ -70,6 +70,8 @@ ports = {port["name"]: port["containerPort"] for port in container["ports"]}
 exposed = sorted(int(port) for port in re.search(r"^EXPOSE (.+)$", image, re.MULTILINE).group(1).split())
 check(sorted(ports.values()) == exposed, f"container ports {ports}, the image exposes {exposed}")
 check(setting("listen_address") == f"0.0.0.0:{ports['grpc']}", "listen_address is the container's grpc port")
+check(setting("probe_address") == f"0.0.0.0:{ports['probe']}", "probe_address is the container's probe port")
+check("admin_address" not in config, "no admin port")
 check(setting("metrics_address") == f"0.0.0.0:{ports['metrics']}", "metrics_address is the container's metrics port")
 check(template["metadata"]["annotations"]["prometheus.io/port"] == str(ports["metrics"]), "prometheus.io/port")
 for name, port in [("hilomoe", "grpc"), ("hilomoe-metrics", "metrics")]:
@@ -99,7 +101,7 @@ check(int(setting("drain_ms")) / 1000 > noticed_s, "the readiness probe notices 
 with open(f"{out}/probes", "w") as file:
     for kind in ["startupProbe", "readinessProbe", "livenessProbe"]:
         grpc = container[kind]["grpc"]
-        check(grpc["port"] == ports["grpc"], f"{kind}'s port")
+        check(grpc["port"] == ports["probe"], f"{kind}'s port")
         file.write(f"{kind} {grpc['port']} {grpc.get('service', '')}\n")
 
 # Security, and what it needs of the image.

@@ -57,13 +57,15 @@ print(*(s.getsockname()[1] for s in sockets))
 PYTHON
 }
 
-# health ADDRESS SERVICE: grpc.health.v1.Health/Check as Kubernetes' probes ask it; succeeds when it says SERVING.
+# health URL SERVICE CURL_OPTION...: grpc.health.v1.Health/Check as Kubernetes' probes ask it; succeeds when it says
+# SERVING.
 health() {
-  local response
+  local response url=$1 service=$2
+  shift 2
   # One message: flag 0, length in 4 bytes; in it field 1, the service's name, with its length.
-  response=$(printf "\\x00\\x00\\x00\\x00\\x$(printf %02x $((${#2} + 2)))\\x0a\\x$(printf %02x ${#2})%s" "$2" |
-    curl -sS --max-time 5 --http2-prior-knowledge -H 'content-type: application/grpc' -H 'te: trailers' \
-      --data-binary @- "http://$1/grpc.health.v1.Health/Check" | od -An -v -tx1 | tr -d ' \n')
+  response=$(printf "\\x00\\x00\\x00\\x00\\x$(printf %02x $((${#service} + 2)))\\x0a\\x$(printf %02x ${#service})%s" "$service" |
+    curl -sS --max-time 5 --http2-prior-knowledge "$@" -H 'content-type: application/grpc' -H 'te: trailers' \
+      --data-binary @- "$url/grpc.health.v1.Health/Check" | od -An -v -tx1 | tr -d ' \n')
   [ "$response" = 00000000020801 ]  # field 1, the status, = SERVING (1)
 }
 

@@ -118,7 +118,7 @@ start=$(date +%s%N)
 logs() { "${engine[@]}" logs "$container" 2>&1 | tail -5; }
 ready() {
   [ "$("${engine[@]}" inspect -f '{{.State.Running}}' "$container")" = true ] || fail "the container has ended: $(logs)"
-  health "127.0.0.1:$listen_port" hilomoe.v1.ScoringService
+  health "http://127.0.0.1:$listen_port" hilomoe.v1.ScoringService
 }
 wait_for 60 "readiness" ready
 echo "ready after $((($(date +%s%N) - start) / 1000000)) ms"

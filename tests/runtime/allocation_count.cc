@@ -8,9 +8,11 @@
 namespace {
 
 std::atomic<uint64_t> count{0};
+thread_local uint64_t count_of_this_thread = 0;
 
 void* Allocate(size_t size, size_t alignment) {
   count.fetch_add(1, std::memory_order_relaxed);
+  ++count_of_this_thread;
   void* memory = nullptr;
   if (posix_memalign(&memory, alignment, size == 0 ? 1 : size) != 0) throw std::bad_alloc();
   return memory;
@@ -21,6 +23,7 @@ constexpr size_t kDefault = alignof(std::max_align_t);
 }  // namespace
 
 uint64_t hilomoe::Allocations() { return count; }
+uint64_t hilomoe::AllocationsOfThisThread() { return count_of_this_thread; }
 
 // NOLINTBEGIN(misc-new-delete-overloads)
 void* operator new(size_t size) { return Allocate(size, kDefault); }

@@ -6,7 +6,8 @@
 
 namespace hilomoe {
 
-uint64_t Allocations();  // since the program started, of all threads
+uint64_t Allocations();              // since the program started, of all threads
+uint64_t AllocationsOfThisThread();  // since it started
 
 }  // namespace hilomoe
 

@@ -81,7 +81,7 @@ TEST_F(InferenceServiceTest, ScoresAreThePredictors) {
       EXPECT_EQ(response.model_name(), "ctr");
       EXPECT_EQ(response.model_version(), "1");
       EXPECT_EQ(response.id(), "a request");
-      ASSERT_THAT(response.outputs(), SizeIs(1));
+      ASSERT_EQ(response.outputs_size(), 1);
       EXPECT_THAT(response.outputs(0).shape(), ElementsAre(n));
       const auto& typed = response.outputs(0).contents().fp32_contents();
       ASSERT_THAT(response.raw_output_contents(), SizeIs(raw ? 1 : 0));
@@ -193,7 +193,7 @@ TEST_F(InferenceServiceTest, TheRepositoryIsShownButNotChangedOnThePublicPort) {
   inference::RepositoryIndexResponse response;
   request.set_ready(true);
   ASSERT_TRUE(Call(stub_.get(), &Stub::RepositoryIndex, request, &response).ok());
-  ASSERT_THAT(response.models(), SizeIs(2));
+  ASSERT_EQ(response.models_size(), 2);
   EXPECT_EQ(response.models(0).name(), "ctr");
   EXPECT_EQ(response.models(0).version(), "1");
   EXPECT_EQ(response.models(0).state(), "READY");

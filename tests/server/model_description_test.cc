@@ -16,7 +16,6 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::Not;
-using ::testing::SizeIs;
 
 class ModelDescriptionTest : public ::testing::Test {
  protected:
@@ -65,7 +64,7 @@ TEST_F(ModelDescriptionTest, TellsOfTheVersionAndOfAllOthers) {
   EXPECT_THAT(response.instruction_set(), Not(IsEmpty()));
   EXPECT_EQ(response.memory().kind(), "COPY");
   EXPECT_GT(response.memory().bytes(), 1000);
-  ASSERT_THAT(response.versions(), SizeIs(3));
+  ASSERT_EQ(response.versions_size(), 3);
   EXPECT_EQ(response.versions(0).version(), 3);
   EXPECT_EQ(response.versions(0).state(), "FAILED");
   EXPECT_THAT(response.versions(0).reason(), HasSubstr("model.hilomoe"));
@@ -78,7 +77,7 @@ TEST_F(ModelDescriptionTest, TellsOfTheVersionAndOfAllOthers) {
 
   ASSERT_TRUE(Describe(R"(model: "ctr" label: "stable")", &response).ok());
   EXPECT_EQ(response.version(), 1);
-  EXPECT_THAT(response.versions(), SizeIs(3));
+  EXPECT_EQ(response.versions_size(), 3);
   ASSERT_TRUE(Describe(R"(model: "ctr" version: 1)", &response).ok());
   EXPECT_EQ(response.version(), 1);
 }
@@ -98,7 +97,7 @@ TEST_F(ModelDescriptionTest, WhatIsNotServedIsAnError) {
   ASSERT_TRUE(Describe(R"(model: "broken")", &response).ok());
   EXPECT_EQ(response.version(), 0);
   EXPECT_FALSE(response.has_config());
-  ASSERT_THAT(response.versions(), SizeIs(1));
+  ASSERT_EQ(response.versions_size(), 1);
   EXPECT_EQ(response.versions(0).state(), "FAILED");
   EXPECT_EQ(Describe(R"(model: "broken" version: 4)", &response).code(), absl::StatusCode::kUnavailable);
 }

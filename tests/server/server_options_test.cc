@@ -131,6 +131,73 @@ TEST(ServerOptionsTest, ImpossibleValuesAreNamed) {
   }
 }
 
+TEST(ServerOptionsTest, AddressesAreTcpOrUnixAndDiffer) {
+  const char* const root = "--model_repository=/models";
+  EXPECT_EQ(ErrorOf({root, "--listen_address=unix:/run/hilomoe.sock", "--admin_address=unix:/run/admin.sock",
+                     "--probe_address=0.0.0.0:8503"}),
+            "accepted");
+  EXPECT_THAT(ErrorOf({root, "--listen_address=unix:hilomoe.sock"}), HasSubstr("--listen_address: "));
+  EXPECT_THAT(ErrorOf({root, ("--probe_address=unix:/" + std::string(107, 'x')).c_str()}),
+              HasSubstr("--probe_address: "));
+  EXPECT_THAT(ErrorOf({root, "--metrics_address=unix:/run/metrics.sock"}), HasSubstr("--metrics_address: "));
+  EXPECT_THAT(ErrorOf({root, "--admin_address=h"}), HasSubstr("--admin_address: "));
+  EXPECT_THAT(ErrorOf({root, "--probe_address=127.0.0.1:8500"}),
+              HasSubstr("--probe_address: must differ from listen_address"));
+  EXPECT_THAT(ErrorOf({root, "--admin_address=127.0.0.1:1", "--probe_address=127.0.0.1:1"}),
+              HasSubstr("--probe_address: must differ from admin_address"));
+}
+
+TEST(ServerOptionsTest, AnAdminPortNeedsAuthentication) {
+  const char* const root = "--model_repository=/models";
+  for (const char* local : {"127.0.0.1:1", "127.1.2.3:1", "[::1]:1", "localhost:1", "unix:/admin.sock"}) {
+    EXPECT_EQ(ErrorOf({root, (std::string("--admin_address=") + local).c_str()}), "accepted") << local;
+  }
+  for (const char* open : {"0.0.0.0:1", "[::]:1", "10.0.0.1:1", "host:1", "128.0.0.1:1"}) {
+    EXPECT_THAT(ErrorOf({root, (std::string("--admin_address=") + open).c_str()}),
+                AllOf(HasSubstr("--admin_address: "), HasSubstr("admin_tls")))
+        << open;
+  }
+  const std::string pair = "certificate_file: 'c' key_file: 'k'";
+  const ConfigFile mutual("admin_address: '0.0.0.0:1'\nadmin_tls { " + pair + " client_ca_file: 'a' }\n");
+  EXPECT_EQ(ErrorOf({root, mutual.flag().c_str()}), "accepted");
+  const ConfigFile one_sided("admin_address: '0.0.0.0:1'\nadmin_tls { " + pair + " }\n");
+  EXPECT_THAT(ErrorOf({root, one_sided.flag().c_str()}),
+              AllOf(HasSubstr(one_sided.At(2)), HasSubstr("admin_tls.client_ca_file: ")));
+  const ConfigFile optional("admin_address: '0.0.0.0:1'\nadmin_tls { " + pair +
+                            " client_ca_file: 'a'\nrequire_client_certificate: false }\n");
+  EXPECT_THAT(ErrorOf({root, optional.flag().c_str()}),
+              AllOf(HasSubstr(optional.At(3)), HasSubstr("admin_tls.require_client_certificate: ")));
+  const ConfigFile alone("admin_tls { " + pair + " client_ca_file: 'a' }\n");
+  EXPECT_THAT(ErrorOf({root, alone.flag().c_str()}), HasSubstr("admin_tls: "));
+}
+
+TEST(ServerOptionsTest, IncompleteTlsIsRefused) {
+  const char* const root = "--model_repository=/models";
+  const auto error = [root](const std::string& tls) {
+    return ErrorOf({root, ConfigFile("tls {" + tls + "}").flag().c_str()});
+  };
+  EXPECT_EQ(error("certificate_file: 'c' key_file: 'k'"), "accepted");
+  EXPECT_EQ(error("certificate_file: 'c' key_file: 'k' client_ca_file: 'a'"), "accepted");
+  EXPECT_THAT(error("key_file: 'k'"), HasSubstr("tls.certificate_file: "));
+  EXPECT_THAT(error("certificate_file: 'c'"), HasSubstr("tls.key_file: "));
+  EXPECT_THAT(error("certificate_file: 'c' key_file: 'k' client_ca_file: ''"), HasSubstr("tls.client_ca_file: "));
+  EXPECT_THAT(error("certificate_file: 'c' key_file: 'k' require_client_certificate: true"),
+              HasSubstr("tls.require_client_certificate: "));
+}
+
+TEST(ServerOptionsTest, LimitsAreChecked) {
+  const char* const root = "--model_repository=/models";
+  EXPECT_THAT(ErrorOf({root, "--keepalive_ms=0"}), HasSubstr("--keepalive_ms: must be from 1000"));
+  EXPECT_THAT(ErrorOf({root, "--max_connection_age_grace_ms=0"}), HasSubstr("--max_connection_age_grace_ms: "));
+  EXPECT_THAT(ErrorOf({root, "--handshake_timeout_ms=0"}), HasSubstr("--handshake_timeout_ms: "));
+  EXPECT_THAT(ErrorOf({root, "--max_streams_per_connection=0"}), HasSubstr("--max_streams_per_connection: "));
+  EXPECT_THAT(ErrorOf({root, "--max_header_bytes=1"}), HasSubstr("--max_header_bytes: "));
+  EXPECT_THAT(ErrorOf({root, "--max_grpc_bytes=1"}), HasSubstr("--max_grpc_bytes: "));
+  EXPECT_THAT(ErrorOf({root, "--max_grpc_bytes=20000000", "--max_request_bytes=20000001"}),
+              HasSubstr("--max_grpc_bytes: must be at least max_request_bytes"));
+  EXPECT_EQ(ErrorOf({root, "--max_connection_age_ms=0", "--max_connection_idle_ms=0"}), "accepted");
+}
+
 TEST(ServerOptionsTest, ConfigErrorsNameFileLineAndField) {
   const ConfigFile unknown("drain_ms: 1\nmax_candidate: 5\n");
   EXPECT_THAT(ErrorOf({unknown.flag().c_str()}), AllOf(HasSubstr(unknown.At(2)), HasSubstr("max_candidate")));
@@ -146,9 +213,10 @@ TEST(ServerOptionsTest, HelpListsEveryFieldWithItsDefault) {
   ASSERT_TRUE(options.ok());
   const auto* type = v1::ServerConfig::descriptor();
   for (int i = 0; i < type->field_count(); ++i) {
-    const bool in_file_only = type->field(i)->is_repeated() || type->field(i)->message_type() != nullptr;
-    EXPECT_THAT(options->help, HasSubstr((in_file_only ? "  " : "--") + type->field(i)->name()));
+    const bool is_flag = !type->field(i)->is_repeated() && type->field(i)->message_type() == nullptr;
+    EXPECT_THAT(options->help, HasSubstr((is_flag ? "  --" : "  ") + type->field(i)->name()));
   }
+  EXPECT_THAT(options->help, HasSubstr("  tls.key_file: "));
   EXPECT_THAT(options->help, AllOf(HasSubstr("127.0.0.1:8500"), HasSubstr("default AUTO")));
 }
 

@@ -105,19 +105,19 @@ TEST_P(SteadyPathTest, AllocatesNothingAndTakesNoLock) {
     adapter->Recycle();
     ASSERT_EQ(admission.Finish(), nullptr);
   };
-  const uint64_t before_warm_up = Allocations();
+  const uint64_t before_warm_up = AllocationsOfThisThread();
   for (int round = 0; round < 2; ++round) {
     for (const std::string& request : requests) serve(request);
   }
-  EXPECT_GT(Allocations(), before_warm_up);  // the counter counts
+  EXPECT_GT(AllocationsOfThisThread(), before_warm_up);  // the counter counts
   const uint64_t locks_before = Locks();
   const auto table = (*repository)->table();
   EXPECT_GT(Locks(), locks_before);  // so does this one
-  const uint64_t warm = Allocations(), locks = Locks();
+  const uint64_t warm = AllocationsOfThisThread(), locks = Locks();
   for (int round = 0; round < 5; ++round) {
     for (const std::string& request : requests) serve(request);
   }
-  EXPECT_EQ(Allocations(), warm);
+  EXPECT_EQ(AllocationsOfThisThread(), warm);
   EXPECT_EQ(Locks(), locks);
   EXPECT_GT((*models.Find("ctr", 0))->shared_metrics()->routing()->Sum().rows, 0);
 }

@@ -98,6 +98,36 @@ TEST_P(SwapTest, NoRequestFailsAndEveryScoreIsItsVersions) {
   }));
 }
 
+TEST(StreamSwapTest, AnIdleStreamKeepsNoOldModel) {
+  const TemporaryDirectory root;
+  WriteTestModel(root.path());
+  ServerOptions options;
+  options.config.set_model_repository(root.path());
+  options.config.set_listen_address("127.0.0.1:0");
+  options.config.set_metrics_address("127.0.0.1:0");
+  options.config.set_evaluation_threads(1);
+  auto server = Server::BuildAndStart(options);
+  ASSERT_TRUE(server.ok()) << server.status();
+  TestClient client((*server)->listen_port());
+  grpc::ClientContext context;
+  const auto stream = client.stub().ScoreStream(&context);
+  v1::ScoreResponse response;
+  ASSERT_TRUE(stream->Write(MakeTestRequest(3, 1)));
+  ASSERT_TRUE(stream->Read(&response));
+  EXPECT_EQ(response.version(), 1);
+  WriteTestModel(root.path(), {.version = 2});
+  EXPECT_TRUE(WaitUntil([&] {
+    const std::string text = Scrape((*server)->metrics_port());
+    return SeriesValue(text, R"(hilomoe_model_state{model="ctr",version="2",state="AVAILABLE"})") == 1 &&
+           text.find(R"(version="1")") == std::string::npos;
+  }));
+  ASSERT_TRUE(stream->Write(MakeTestRequest(3, 1)));
+  ASSERT_TRUE(stream->Read(&response));
+  EXPECT_EQ(response.version(), 2);
+  EXPECT_TRUE(stream->WritesDone());
+  EXPECT_TRUE(stream->Finish().ok());
+}
+
 INSTANTIATE_TEST_SUITE_P(Memories, SwapTest, ::testing::Values(v1::ServerConfig::COPY, v1::ServerConfig::MMAP),
                          [](const auto& info) { return v1::ServerConfig::ModelMemory_Name(info.param); });
 

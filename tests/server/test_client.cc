@@ -65,11 +65,25 @@ grpc::Status Exchange(const std::shared_ptr<grpc::Channel>& channel, const std::
   return status;
 }
 
+// HealthCheckRequest { string service = 1; }
+std::string HealthRequest(const std::string& service) {
+  return service.empty() ? "" : std::string("\x0A") + static_cast<char>(service.size()) + service;
+}
+
+// HealthCheckResponse { ServingStatus status = 1; }
+std::string ServingStatus(const std::string& response) {
+  if (response == "\x08\x01") return "SERVING";
+  if (response == "\x08\x02") return "NOT_SERVING";
+  return response == "\x08\x03" ? "SERVICE_UNKNOWN" : "UNKNOWN";
+}
+
 }  // namespace
 
 TestClient::TestClient(int port)
-    : channel_(grpc::CreateChannel("127.0.0.1:" + std::to_string(port), grpc::InsecureChannelCredentials())),
-      stub_(v1::ScoringService::NewStub(channel_)) {}
+    : TestClient("127.0.0.1:" + std::to_string(port), grpc::InsecureChannelCredentials()) {}
+
+TestClient::TestClient(const std::string& target, const std::shared_ptr<grpc::ChannelCredentials>& credentials)
+    : channel_(grpc::CreateChannel(target, credentials)), stub_(v1::ScoringService::NewStub(channel_)) {}
 
 grpc::Status TestClient::Score(const v1::ScoreRequest& request, v1::ScoreResponse* response) {
   grpc::ClientContext context;
@@ -78,14 +92,9 @@ grpc::Status TestClient::Score(const v1::ScoreRequest& request, v1::ScoreRespons
 }
 
 std::string TestClient::Health(const std::string& service) {
-  // HealthCheckRequest { string service = 1; }, HealthCheckResponse { ServingStatus status = 1; }
-  const std::string request = service.empty() ? "" : std::string("\x0A") + static_cast<char>(service.size()) + service;
   std::string response;
-  const grpc::Status status = Exchange(channel_, "/grpc.health.v1.Health/Check", request, &response);
-  if (!status.ok()) return status.error_message();
-  if (response == "\x08\x01") return "SERVING";
-  if (response == "\x08\x02") return "NOT_SERVING";
-  return "UNKNOWN";
+  const grpc::Status status = Exchange(channel_, "/grpc.health.v1.Health/Check", HealthRequest(service), &response);
+  return status.ok() ? ServingStatus(response) : status.error_message();
 }
 
 std::string TestClient::ListServices() {
@@ -97,6 +106,7 @@ std::string TestClient::ListServices() {
 }
 
 struct HealthWatch::Stream {
+  Stream() { context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(60)); }
   bool Wait() {
     void* tag = nullptr;
     bool ok = false;
@@ -108,17 +118,23 @@ struct HealthWatch::Stream {
   std::unique_ptr<grpc::GenericClientAsyncReaderWriter> call;
 };
 
-HealthWatch::HealthWatch(int port) : stream_(std::make_unique<Stream>()) {
+HealthWatch::HealthWatch(int port, const std::string& service) : stream_(std::make_unique<Stream>()) {
   const auto channel = grpc::CreateChannel("127.0.0.1:" + std::to_string(port), grpc::InsecureChannelCredentials());
   stream_->call =
       grpc::GenericStub(channel).PrepareCall(&stream_->context, "/grpc.health.v1.Health/Watch", &stream_->queue);
   stream_->call->StartCall(this);
   EXPECT_TRUE(stream_->Wait());
-  stream_->call->WriteLast(ToBuffer(""), grpc::WriteOptions(), this);
+  stream_->call->WriteLast(ToBuffer(HealthRequest(service)), grpc::WriteOptions(), this);
   EXPECT_TRUE(stream_->Wait());
+  EXPECT_TRUE(Next());
+}
+
+bool HealthWatch::Next() {
   grpc::ByteBuffer response;
   stream_->call->Read(&response, this);
-  EXPECT_TRUE(stream_->Wait());
+  if (!stream_->Wait()) return false;
+  status_ = ServingStatus(FromBuffer(response));
+  return true;
 }
 
 HealthWatch::~HealthWatch() {

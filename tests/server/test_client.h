@@ -7,13 +7,15 @@
 #include <string>
 
 #include "grpcpp/channel.h"
+#include "grpcpp/security/credentials.h"
 #include "hilomoe/v1/scoring_service.grpc.pb.h"
 
 namespace hilomoe {
 
 class TestClient {
  public:
-  explicit TestClient(int port);
+  explicit TestClient(int port);  // of 127.0.0.1, plaintext
+  TestClient(const std::string& target, const std::shared_ptr<grpc::ChannelCredentials>& credentials);
 
   const std::shared_ptr<grpc::Channel>& channel() const { return channel_; }
   v1::ScoringService::Stub& stub() { return *stub_; }
@@ -32,12 +34,18 @@ class TestClient {
 // A health watch that stays open until the object goes; its first answer has come.
 class HealthWatch {
  public:
-  explicit HealthWatch(int port);
+  explicit HealthWatch(int port, const std::string& service = "");
   ~HealthWatch();
+
+  // The latest answer, as TestClient::Health gives it.
+  const std::string& status() const { return status_; }
+  // Waits for another one; false when there is none in a minute.
+  bool Next();
 
  private:
   struct Stream;
   std::unique_ptr<Stream> stream_;
+  std::string status_;
 };
 
 // GET http://127.0.0.1:<port>/metrics: the body.

@@ -36,6 +36,7 @@ ABSL_FLAG(std::string, method, "Score",
 ABSL_FLAG(std::string, candidates, "100", "of a request; or a mix, 10:0.2,100:0.6,1000:0.2");
 ABSL_FLAG(int64_t, requests, 64, "different requests; they are sent in turn");
 ABSL_FLAG(std::string, log, "", "take the requests from this log, as `score` does, instead of drawing them");
+ABSL_FLAG(std::string, capture, "", "take the requests from this file of captured ones (a server's --capture_path)");
 ABSL_FLAG(std::string, model_dir, "",
           "a directory <version>/model.hilomoe: ids are drawn from the first version's vocabularies, and its schema is "
           "taken instead of the server's");
@@ -69,7 +70,7 @@ struct BenchOptions {
   SyntheticRequestOptions synthetic;
   WireMethod method = WireMethod::kScore;
   SwapWindows swaps;
-  std::string swap_times, log, model_dir, report;
+  std::string swap_times, log, capture, model_dir, report;
   bool verify = false, timings = false, in_process = false;
   absl::Duration timeline_step;
   std::vector<std::pair<std::string, std::string>> setup;  // for the report
@@ -143,6 +144,10 @@ absl::StatusOr<BenchOptions> OptionsFromFlags(const std::vector<std::string>& ar
   options.swaps.after = absl::Milliseconds(absl::GetFlag(FLAGS_swap_after_ms));
   options.swap_times = absl::GetFlag(FLAGS_swap_times);
   options.log = absl::GetFlag(FLAGS_log);
+  options.capture = absl::GetFlag(FLAGS_capture);
+  if (!options.log.empty() && !options.capture.empty()) {
+    return absl::InvalidArgumentError("--capture: the requests are taken from --log already");
+  }
   options.model_dir = absl::GetFlag(FLAGS_model_dir);
   options.report = absl::GetFlag(FLAGS_report);
   options.verify = absl::GetFlag(FLAGS_verify);
@@ -183,14 +188,17 @@ absl::StatusOr<RequestSet> MakeRequestSet(const BenchOptions& options) {
     HILOMOE_ASSIGN_OR_RETURN(spec, ModelSpec::Create(model.config()));
     group_by = model.group_by();
   }
-  if (options.log.empty()) {
+  if (!options.capture.empty()) {
+    HILOMOE_ASSIGN_OR_RETURN(set.requests, RequestsFromCapture(options.capture, options.synthetic.count));
+  } else if (options.log.empty()) {
     set.requests = SyntheticRequests(spec, known, options.synthetic);
   } else {
     HILOMOE_ASSIGN_OR_RETURN(set.requests, RequestsFromLog(options.log, spec, group_by, options.synthetic.count));
   }
   for (v1::ScoreRequest& request : set.requests) {
-    request.set_model(options.server.model);
-    request.set_version(options.server.version);
+    // Captured ones may name their own.
+    if (!options.server.model.empty()) request.set_model(options.server.model);
+    if (options.server.version != 0) request.set_version(options.server.version);
     if (options.timings) request.mutable_options()->set_timings(true);
     set.bytes.push_back(RequestBytes(options.method, request, spec));
   }

@@ -24,6 +24,11 @@ grpc::Status CallGetModel(const std::shared_ptr<grpc::Channel>& channel, const C
   return v1::ScoringService::NewStub(channel)->GetModel(&context, request, response);
 }
 
+std::shared_ptr<grpc::ChannelCredentials> Credentials(const ConnectionOptions& options) {
+  if (!options.tls) return grpc::InsecureChannelCredentials();
+  return grpc::SslCredentials({options.ca, options.key, options.certificate});
+}
+
 }  // namespace
 
 absl::Status FromGrpc(const grpc::Status& status) {
@@ -38,14 +43,16 @@ absl::StatusOr<std::shared_ptr<grpc::Channel>> Connect(const ConnectionOptions& 
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, kLongestReconnectMs);
   // Retries are counted and paced by the caller.
   arguments.SetInt(GRPC_ARG_ENABLE_RETRIES, 0);
-  std::shared_ptr<grpc::Channel> channel =
-      grpc::CreateCustomChannel(options.address, grpc::InsecureChannelCredentials(), arguments);
+  if (!options.server_name.empty()) arguments.SetSslTargetNameOverride(options.server_name);
+  std::shared_ptr<grpc::Channel> channel = grpc::CreateCustomChannel(options.address, Credentials(options), arguments);
   if (channel->WaitForConnected(absl::ToChronoTime(absl::Now() + options.connect_timeout))) return channel;
   v1::GetModelResponse ignored;
   const grpc::Status reason = CallGetModel(channel, options, kReasonTimeout, &ignored);
-  return absl::UnavailableError(absl::StrCat(
-      "cannot connect to ", options.address, " within ", absl::FormatDuration(options.connect_timeout), ": ",
-      reason.error_code() == grpc::UNAVAILABLE ? reason.error_message() : "nothing there speaks gRPC in plaintext"));
+  return absl::UnavailableError(absl::StrCat("cannot connect to ", options.address, " within ",
+                                             absl::FormatDuration(options.connect_timeout), ": ",
+                                             reason.error_code() == grpc::UNAVAILABLE ? reason.error_message()
+                                             : options.tls ? "nothing there speaks gRPC over TLS"
+                                                           : "nothing there speaks gRPC in plaintext"));
 }
 
 absl::StatusOr<v1::GetModelResponse> FetchModel(const std::shared_ptr<grpc::Channel>& channel,

@@ -19,12 +19,18 @@ struct ConnectionOptions {
   std::string model;                       // empty: the server's only one
   uint64_t version = 0;                    // 0: the newest served
   absl::Duration connect_timeout = absl::Seconds(5);
+
+  bool tls = false;
+  std::string ca;           // PEM: who may have signed the server's certificate; empty: the system's authorities
+  std::string certificate;  // PEM: the client's own, with its key; empty: none
+  std::string key;
+  std::string server_name;  // that the server's certificate must have; empty: the host of `address`
 };
 
 // The codes of both are the same numbers.
 absl::Status FromGrpc(const grpc::Status& status);
 
-// A connected plaintext channel. Tries until the timeout, so that a server may still be starting; UNAVAILABLE with the
+// A connected channel. Tries until the timeout, so that a server may still be starting; UNAVAILABLE with the
 // reason of the last attempt.
 absl::StatusOr<std::shared_ptr<grpc::Channel>> Connect(const ConnectionOptions& options);
 

@@ -271,6 +271,7 @@ TEST_F(LoadTest, EndsWhenTheServerGoesAway) {
     if (server == nullptr) server = Start();
     LoadRecorder recorder(WireMethod::kScore, requests_, nullptr);
     LoadOptions options = Short(rate);
+    options.duration = absl::Seconds(2);  // longer than any server takes to go
     options.deadline = absl::Milliseconds(200);
     LoadGenerator generator(Channels(Address(*server)), WireMethod::kScore, Bytes(), options, &recorder);
     std::thread stopper([&] {
@@ -284,13 +285,15 @@ TEST_F(LoadTest, EndsWhenTheServerGoesAway) {
     EXPECT_FALSE(report.first_failure.empty());
   }
   server = Start();
+  LoadOptions options = Short(0);
+  options.duration = absl::Seconds(2);
   LoadRecorder recorder(WireMethod::kScoreStream, requests_, nullptr);
   const auto channels = Channels(Address(*server));
   std::thread stopper([&] {
     absl::SleepFor(absl::Milliseconds(100));
     server.reset();
   });
-  RunStreams(channels, Bytes(), Short(0), &recorder);
+  RunStreams(channels, Bytes(), options, &recorder);
   stopper.join();
   EXPECT_FALSE(recorder.first_failure().empty());
 }

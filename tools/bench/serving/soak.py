@@ -62,10 +62,14 @@ class Soak:
     def swap(self):
         for version in range(2, self.versions + 1):
             time.sleep(SWAP_SECONDS)
-            if time.time() > self.end - 5:
+            if time.time() > self.end - 30:  # the last one is to be seen by the steady load
                 return
             publish(SEEDS[version % 2], self.model, version)
             self.swaps += 1
+            while self.server.metric("hilomoe_requests_total", version=version, code="OK") == 0:
+                if time.time() > self.end:
+                    raise RuntimeError(f"version {version} has not been served")
+                time.sleep(0.2)
             if version > 2:
                 withdraw(self.model, version - 2)
 

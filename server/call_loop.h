@@ -16,6 +16,7 @@
 #include "grpcpp/completion_queue.h"
 #include "server/admission_queue.h"
 #include "server/evaluation_cost.h"
+#include "server/overload_detector.h"
 
 namespace hilomoe {
 
@@ -93,6 +94,7 @@ class CallLoop {
   // How long a request that comes now would wait, by what was measured so far: 0 while it could run at once, or before
   // anything was measured. How long its evaluation would then take.
   double EstimateWaitNs() const;
+  OverloadDetector& overload() { return overload_; }
   double EstimateEvaluationNs(uint32_t candidates) const { return candidates * cost_.NsPerCandidate(); }
   // A request of this weight took `ns` on serving thread `thread`, the caller.
   void RecordCost(int thread, double candidates, double ns) { cost_.Record(thread, candidates, ns); }
@@ -114,6 +116,7 @@ class CallLoop {
   const std::unique_ptr<grpc::ServerCompletionQueue> queue_;
   AdmissionQueue admission_;
   EvaluationCost cost_;
+  OverloadDetector overload_;
   std::vector<RpcMethod*> methods_;
   std::vector<std::thread> threads_;
   std::atomic<int> rpcs_{0};  // objects alive

@@ -103,8 +103,9 @@ bool Scoring::ShedIfLate(Call* call, int thread, ShedReason late) {
 // A call that would have to wait for longer than its client, or than is sensible.
 bool Scoring::ShedIfTooLong(Call* call, int thread) {
   const double wait_ns = loop_->EstimateWaitNs();
+  const bool overload = loop_->overload().Refuses(wait_ns, 1e6 * options_.max_queue_ms, call->arrived());
   if (wait_ns <= 0) return false;  // an estimate alone refuses nobody while the server can try
-  if (wait_ns > 1e6 * options_.max_queue_ms) {
+  if (overload) {
     ShedForLater(call, thread, ShedReason::kQueueFull, wait_ns);
   } else if (static_cast<double>(call->time_left().count()) < wait_ns + loop_->EstimateEvaluationNs(call->candidates)) {
     ShedForLater(call, thread, ShedReason::kDeadlineOutOfReach, wait_ns);

@@ -31,10 +31,10 @@ struct MethodDependencies {
   RequestCapture* capture = nullptr;  // null: nothing is captured
 };
 
-// Refused at once are requests that are wrong, too large, too late, or would wait too long: for more than
-// max_queue_ms, behind more than the queue's max_queued_candidates, or past their deadline. The latter say in the
-// trailer grpc-retry-pushback-ms when to come again. What nobody waits for any more is dropped on arrival, before
-// evaluation, and between two tiles of it.
+// Refused at once are requests that are wrong, too large, too late, or would wait too long: behind more than the
+// queue's max_queued_candidates, past their deadline, or, when the queue stays long, for more than max_queue_ms. The
+// latter say in the trailer grpc-retry-pushback-ms when to come again. What nobody waits for any more is dropped on
+// arrival, before evaluation, and between two tiles of it.
 class Scoring {
  public:
   struct Options {

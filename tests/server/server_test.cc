@@ -9,6 +9,7 @@
 #include <thread>
 #include <vector>
 
+#include "server/overload_detector.h"
 #include "server_fixture.h"
 
 namespace hilomoe {
@@ -310,11 +311,13 @@ TEST_F(ServerTest, WhoWouldWaitForTooLongIsRefused) {
   for (int i = 0; i < 2; ++i) {
     slow.emplace_back([this] {
       v1::ScoreResponse unused;
-      EXPECT_TRUE(client_->Score(MakeSlowRequest(kSlowCandidates), &unused).ok());
+      EXPECT_TRUE(client_->Score(MakeSlowRequest(5 * kSlowCandidates), &unused).ok());
     });
   }
   // The first of those that wait does so, because nobody waits before it.
-  ASSERT_TRUE(WaitUntil([this] { return Value("hilomoe_queued_candidates") == kSlowCandidates; }));
+  ASSERT_TRUE(WaitUntil([this] { return Value("hilomoe_queued_candidates") == 5 * kSlowCandidates; }));
+  // It is not only a burst.
+  std::this_thread::sleep_for(2 * OverloadDetector::kBurst);
   const grpc::Status refused = client_->Score(MakeSlowRequest(1), &response);
   EXPECT_EQ(refused.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
   EXPECT_THAT(refused.error_message(), HasSubstr("max_queue_ms"));

@@ -16,6 +16,7 @@ INTERVAL = number("INTERVAL", 2.0)
 SHARE = number("SHARE", 0.6)
 CANDIDATES = number("CANDIDATES", 100)
 SEEDS = (1, 2, 3)
+LOAD_SECONDS = 1.0  # that a load may take beyond INTERVAL, on the average
 
 
 def main():
@@ -33,7 +34,7 @@ def main():
     times = WORK / "swap_times"
     times.write_text("")
     rss = [server.rss_bytes()]
-    client = Load(server.address, rate=SHARE * capacity, verify="true", duration=(SWAPS + 1) * INTERVAL + 10,
+    client = Load(server.address, rate=SHARE * capacity, verify="true", duration=(SWAPS + 1) * (INTERVAL + LOAD_SECONDS) + 10,
                   swap_times=times, **common)
     while server.metric("hilomoe_requests_in_flight") == 0 and client.process.poll() is None:
         time.sleep(0.05)  # it computes what to expect first

@@ -59,8 +59,8 @@ void Run(const uint8_t* data, size_t size) {
   }
   const absl::StatusOr<Checkpoint> checkpoint = ReadCheckpoint(ScratchDirectory());
   if (!checkpoint.ok()) {
-    Require(absl::IsInvalidArgument(checkpoint.status()) || absl::IsDataLoss(checkpoint.status()),
-            checkpoint.status().ToString());
+    const absl::Status& status = checkpoint.status();
+    Require(absl::IsInvalidArgument(status) || absl::IsDataLoss(status) || absl::IsNotFound(status), status.ToString());
     return;
   }
   const absl::StatusOr<ModelSpec> spec = ModelSpec::Create(checkpoint->config.model());

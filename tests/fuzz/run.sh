@@ -16,11 +16,11 @@ program=$build/fuzz/${target}_fuzz
 findings=${HILOMOE_FUZZ_FINDINGS:-$build/findings}/$target
 mkdir -p "$findings/corpus"
 
-# Five seconds for one input, 2 GiB for all, 1 GiB for one allocation. Leaks are looked for where corpora are replayed, in
+# Twenty seconds for one input, 2 GiB for all, 1 GiB for one allocation. Leaks are looked for where corpora are replayed, in
 # the preset `asan`: here each look would stop the program for a second.
 export UBSAN_OPTIONS=${UBSAN_OPTIONS:-print_stacktrace=1}
 flags=()
 # Weighing its many features by how rare they are takes longer than to try them.
 if [ "$target" = model_file ]; then flags+=(-entropic=0); fi
-exec "$program" -max_total_time="$seconds" -timeout=5 -rss_limit_mb=2048 -malloc_limit_mb=1024 -max_len=32768 \
+exec "$program" -max_total_time="$seconds" -timeout=20 -rss_limit_mb=2048 -malloc_limit_mb=1024 -max_len=32768 \
   -artifact_prefix="$findings/" -detect_leaks=0 -print_final_stats=1 "${flags[@]}" "$@" "$findings/corpus" "$root/tests/fuzz/corpus/$target"

@@ -183,7 +183,8 @@ TEST_F(ServerPortsTest, HeadersAreLimited) {
   };
   EXPECT_EQ(code(2000), grpc::StatusCode::OK);
   EXPECT_EQ(code(5000), grpc::StatusCode::RESOURCE_EXHAUSTED);
-  EXPECT_EQ(code(2000), grpc::StatusCode::OK);
+  // gRPC may end the connection with it: a call that comes at that moment fails, later ones are on a new one.
+  EXPECT_TRUE(WaitUntil([&] { return code(2000) == grpc::StatusCode::OK; }));
 }
 
 TEST_F(ServerPortsTest, StreamsOfAConnectionAreLimited) {

@@ -347,7 +347,8 @@ TEST_F(ServerProcessTest, ThousandsOfIdleConnectionsAreNoBurden) {
   const double memory = value("process_resident_memory_bytes"), fds = value("process_open_fds");
   Connections idle;
   idle.Open(process.listen_port(), kConnections, kOpening);
-  EXPECT_TRUE(WaitUntil([&] { return value("process_open_fds") >= fds + kConnections; }));
+  // A file of its own may have been closed meanwhile.
+  EXPECT_TRUE(WaitUntil([&] { return value("process_open_fds") >= fds + kConnections - 10; }));
   EXPECT_EQ(idle.Alive(), kConnections);
   TestClient client(process.listen_port());
   for (int i = 0; i < 100; ++i) EXPECT_EQ(ScoreCode(&client), grpc::StatusCode::OK);

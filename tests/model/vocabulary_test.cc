@@ -152,7 +152,7 @@ TEST(VocabularyTest, RefusesAnIdThatStandsTwice) {
 }
 
 TEST(VocabularyTest, RefusesUnsoundBuckets) {
-  const VocabularyIds ids = RandomIds(20, 5);
+  const VocabularyIds ids = RandomIds(2'000, 5);
   const VocabularyTable table = *BuildVocabularyTable(ids);
   const auto open = [](const VocabularyTable& t, uint32_t rows) {
     return Vocabulary::FromBuckets(t.buckets, t.seed, t.max_probes, rows).status().code();
@@ -169,14 +169,20 @@ TEST(VocabularyTest, RefusesUnsoundBuckets) {
   EXPECT_EQ(changed([](auto& t) { t.max_probes = static_cast<uint32_t>(t.buckets.size()) + 1; }),
             absl::StatusCode::kDataLoss);
   EXPECT_EQ(changed([](auto& t) { t.buckets.clear(); }), absl::StatusCode::kDataLoss);
-  const auto used = std::find_if(table.buckets.begin(), table.buckets.end(), [](auto& b) { return b.row[1] != 0; });
-  ASSERT_NE(used, table.buckets.end());
-  const auto at = used - table.buckets.begin();
-  for (const uint32_t row : {1u, Rows(ids), UINT32_MAX}) {
-    EXPECT_EQ(changed([&](auto& t) { t.buckets[at].row[0] = row; }), absl::StatusCode::kDataLoss) << row;
+  for (int place = 0; place < kPlaces; ++place) {
+    const auto used =
+        std::find_if(table.buckets.begin(), table.buckets.end(), [&](auto& b) { return b.row[place] != 0; });
+    ASSERT_NE(used, table.buckets.end()) << place;
+    const auto at = used - table.buckets.begin();
+    for (const uint32_t row : {1u, Rows(ids), UINT32_MAX}) {
+      EXPECT_EQ(changed([&](auto& t) { t.buckets[at].row[place] = row; }), absl::StatusCode::kDataLoss)
+          << place << ": " << row;
+    }
+    // A free place before one that is taken.
+    if (place + 1 < kPlaces && used->row[place + 1] != 0) {
+      EXPECT_EQ(changed([&](auto& t) { t.buckets[at].row[place] = 0; }), absl::StatusCode::kDataLoss) << place;
+    }
   }
-  // A free place before one that is taken.
-  EXPECT_EQ(changed([&](auto& t) { t.buckets[at].row[0] = 0; }), absl::StatusCode::kDataLoss);
 }
 
 // A table that is full everywhere ends a search all the same.

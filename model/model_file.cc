@@ -5,6 +5,7 @@
 #include <climits>
 #include <cmath>
 #include <cstring>
+#include <new>
 #include <system_error>
 #include <thread>
 
@@ -275,7 +276,14 @@ absl::Status ModelFile::ForEach(int count, const std::function<absl::Status(int)
   std::vector<absl::Status> statuses(static_cast<size_t>(count));
   std::atomic<int> next{0};
   const auto run = [&] {
-    for (int i = next++; i < count; i = next++) statuses[static_cast<size_t>(i)] = work(i);
+    for (int i = next++; i < count; i = next++) {
+      absl::Status& status = statuses[static_cast<size_t>(i)];
+      try {
+        status = work(i);
+      } catch (const std::bad_alloc&) {  // which would end the process where a thread began
+        status = absl::ResourceExhaustedError("not enough memory");
+      }
+    }
   };
   std::vector<std::thread> threads;
   try {

@@ -1,6 +1,7 @@
 #include "server/served_model.h"
 
 #include <filesystem>
+#include <new>
 #include <system_error>
 #include <utility>
 
@@ -47,30 +48,39 @@ double CreatedSeconds(const std::string& rfc3339) {
 absl::StatusOr<std::shared_ptr<const ServedModel>> ServedModel::Load(const ModelLocation& location,
                                                                      const EvaluatingThreads& threads,
                                                                      const ModelLoadOptions& options) {
-  const auto annotate = [&location](const absl::Status& status) {
-    const bool named = absl::StrContains(status.message(), location.path);
-    return absl::Status(status.code(),
-                        absl::StrCat("cannot serve model '", location.model, "' version ", location.version,
-                                     named ? "" : absl::StrCat(" (", location.path, ")"), ": ", status.message()));
-  };
+  absl::StatusOr<std::shared_ptr<const ServedModel>> model;
+  try {
+    model = LoadOrThrow(location, threads, options);
+  } catch (const std::bad_alloc&) {
+    model = absl::ResourceExhaustedError("not enough memory; give the process more, or unload a model");
+  }
+  if (model.ok()) return model;
+  const absl::string_view message = model.status().message();
+  const bool named = absl::StrContains(message, location.path);
+  return absl::Status(model.status().code(),
+                      absl::StrCat("cannot serve model '", location.model, "' version ", location.version,
+                                   named ? "" : absl::StrCat(" (", location.path, ")"), ": ", message));
+}
+
+absl::StatusOr<std::shared_ptr<const ServedModel>> ServedModel::LoadOrThrow(const ModelLocation& location,
+                                                                            const EvaluatingThreads& threads,
+                                                                            const ModelLoadOptions& options) {
   const absl::Time start = absl::Now();
-  const absl::StatusOr<FileMemory> memory = ChooseMemory(location.path, options);
-  if (!memory.ok()) return annotate(memory.status());
-  absl::StatusOr<ModelFile> file =
-      ModelFile::Open(location.path, {.memory = *memory, .threads = options.threads, .cancelled = options.cancelled});
-  if (!file.ok()) return annotate(file.status());
-  absl::StatusOr<std::unique_ptr<Predictor>> predictor = Predictor::Create(*std::move(file));
-  if (!predictor.ok()) return annotate(predictor.status());
-  const absl::Status golden = (*predictor)->CheckGolden();
-  if (const absl::Status changed = (*predictor)->file().CheckUnchanged(); !changed.ok()) return annotate(changed);
-  if (!golden.ok()) return annotate(golden);
+  HILOMOE_ASSIGN_OR_RETURN(const FileMemory memory, ChooseMemory(location.path, options));
+  HILOMOE_ASSIGN_OR_RETURN(
+      ModelFile file,
+      ModelFile::Open(location.path, {.memory = memory, .threads = options.threads, .cancelled = options.cancelled}));
+  HILOMOE_ASSIGN_OR_RETURN(std::unique_ptr<Predictor> predictor, Predictor::Create(std::move(file)));
+  const absl::Status golden = predictor->CheckGolden();
+  HILOMOE_RETURN_IF_ERROR(predictor->file().CheckUnchanged());
+  HILOMOE_RETURN_IF_ERROR(golden);
 
   const auto destroy = [dispose = options.dispose](const ServedModel* model) {
     std::unique_ptr<const ServedModel> owned(model);
     if (dispose) dispose(std::move(owned));
   };
   const std::shared_ptr<ServedModel> model(new ServedModel(), destroy);
-  model->predictor_ = *std::move(predictor);
+  model->predictor_ = std::move(predictor);
   const ModelSpec& spec = model->predictor_->file().spec();
   model->routing_ = std::make_shared<RoutingStatistics>(spec, threads.routing_sample);
   if (threads.team != nullptr) {
@@ -94,7 +104,7 @@ absl::StatusOr<std::shared_ptr<const ServedModel>> ServedModel::Load(const Model
   for (const FeatureSpec& feature : spec.features()) facts.features.push_back(feature.name);
   facts.routing = DescribeRouting(spec, header);
   facts.memory =
-      v1::ServerConfig::ModelMemory_Name(*memory == FileMemory::kMap ? v1::ServerConfig::MMAP : v1::ServerConfig::COPY);
+      v1::ServerConfig::ModelMemory_Name(memory == FileMemory::kMap ? v1::ServerConfig::MMAP : v1::ServerConfig::COPY);
   facts.bytes = model->predictor_->bytes();
   facts.created_seconds = CreatedSeconds(header.provenance().created());
   facts.loaded_seconds = absl::ToDoubleSeconds(absl::Now() - absl::UnixEpoch());

@@ -53,7 +53,7 @@ class ServedModel {
  public:
   // Opens and verifies the file, prepares the predictor, replays the golden rows, allocates the workspaces and warms
   // all of it up. The team outlives the model. RESOURCE_EXHAUSTED for a model that is to be copied and does not fit
-  // beside what is resident.
+  // beside what is resident, and where memory runs out all the same.
   static absl::StatusOr<std::shared_ptr<const ServedModel>> Load(const ModelLocation& location,
                                                                  const EvaluatingThreads& threads,
                                                                  const ModelLoadOptions& options = {});
@@ -71,6 +71,11 @@ class ServedModel {
 
  private:
   ServedModel() = default;
+
+  // Without catching std::bad_alloc, and without the model's name in errors.
+  static absl::StatusOr<std::shared_ptr<const ServedModel>> LoadOrThrow(const ModelLocation& location,
+                                                                        const EvaluatingThreads& threads,
+                                                                        const ModelLoadOptions& options);
 
   std::unique_ptr<Predictor> predictor_;
   std::shared_ptr<RoutingStatistics> routing_;

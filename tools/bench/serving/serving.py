@@ -1,7 +1,8 @@
 """Servers and loads for the scripts beside this: one core for the server, the other for the client.
 
-Environment: BIN (directory of the binaries), WORK (directory; model files in it are used again), IDS=200000 (of every
-feature of the bench model), SERVER_CORES=0, CLIENT_CORES=1, SERVER_FLAGS (more of them).
+Environment: BIN (directory of the binaries), SERVER_BIN (of the server's, one built with a sanitizer say), WORK
+(directory; model files in it are used again), IDS=200000 (of every feature of the bench model), SERVER_CORES=0,
+CLIENT_CORES=1, SERVER_FLAGS (more of them).
 """
 import atexit
 import json
@@ -19,6 +20,7 @@ import urllib.request
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 BIN = pathlib.Path(os.environ.get("BIN", ROOT / "build/release/bin"))
+SERVER_BIN = pathlib.Path(os.environ.get("SERVER_BIN", BIN))
 WORK = pathlib.Path(os.environ.get("WORK", ROOT / "build/serving")).absolute()
 IDS = int(os.environ.get("IDS", "200000"))
 SERVER_CORES = os.environ.get("SERVER_CORES", "0")
@@ -156,7 +158,7 @@ class Server(Process):
 
     def __init__(self, repository, cores=SERVER_CORES, environment=None, log=None, **flags):
         flags = {"listen_address": "127.0.0.1:0", "metrics_address": "127.0.0.1:0", "drain_ms": 100, **flags}
-        command = [BIN / "hilomoe-server", f"--model_repository={repository}",
+        command = [SERVER_BIN / "hilomoe-server", f"--model_repository={repository}",
                    *(f"--{name}={value}" for name, value in flags.items()),
                    *os.environ.get("SERVER_FLAGS", "").split()]
         if environment:
@@ -175,7 +177,7 @@ class Server(Process):
 
 def has_flag(name):
     """Whether this build's server has it."""
-    shown = subprocess.run([BIN / "hilomoe-server", "--help"], capture_output=True, text=True, check=False)
+    shown = subprocess.run([SERVER_BIN / "hilomoe-server", "--help"], capture_output=True, text=True, check=False)
     return f"--{name}" in shown.stdout + shown.stderr
 
 

@@ -16,15 +16,11 @@
 #include "inference/grpc_inference_service.pb.h"
 #include "model/model_spec.h"
 #include "runtime/request_view.h"
+#include "server/infer_request_reader.h"
 #include "server/infer_tensor.h"
 #include "server/wire_protocol.h"
 
 namespace hilomoe {
-
-inline constexpr char kLengthsSuffix[] = ".lengths";
-inline constexpr char kScoresOutput[] = "scores";
-inline constexpr size_t kMaxTensors = 8192;
-inline constexpr size_t kMaxTensorNameBytes = 256;
 
 // A model_version of the protocol: empty, a version's digits, or a label. INVALID_ARGUMENT for 0, for more than a
 // uint64 holds, and for overlong ones.
@@ -38,15 +34,12 @@ absl::Status ParseModelVersion(std::string_view text, VersionOrLabel* version);
 // 1 MiB.
 class InferRequestAdapter : public WireProtocol {
  public:
-  // INVALID_ARGUMENT for bytes that are no ModelInferRequest, names that are overlong or not UTF-8, more than
-  // kMaxTensors tensors, outputs other than `scores`, tensors in shared memory, and raw contents that are not as many
-  // as inputs. num_candidates is an upper bound of what Parse will find for any model: the greatest number of rows
-  // among all tensors.
+  // Errors as InferRequestReader::Read. num_candidates is an upper bound of what Parse will find for any model: the
+  // greatest number of rows among all tensors.
   absl::Status ReadHead(google::protobuf::io::ZeroCopyInputStream* bytes, RequestHead* head) override;
 
   // Errors as ReadHead, and INVALID_ARGUMENT that names the tensor for shapes that do not fit the contents or each
-  // other, wrong datatypes, raw beside typed contents, and lengths without values. Differs from a protobuf parser in
-  // refusing `contents` that stand twice in a tensor.
+  // other, wrong datatypes, and lengths without values.
   // N are the rows of the CANDIDATE features' tensors, which must agree; without any the greatest number of rows in the
   // request. A CONTEXT feature of N > 1 rows is flat, as among ScoreRequest's candidates. A tensor `x.lengths` beside a
   // tensor `x` always belongs to it.
@@ -61,13 +54,6 @@ class InferRequestAdapter : public WireProtocol {
   size_t kept_bytes() const;  // the answer's, eight for each candidate, not counted
 
  private:
-  struct Input {
-    InferTensor tensor;
-    int feature = -1;  // index into the spec's features; -1: unknown
-    int lengths = -1;  // index of the input that has them; -1: none
-    bool is_lengths = false;
-    size_t rows = 0;
-  };
   // Where a feature's values lie in values_, whose vectors move while they grow.
   struct Place {
     int feature = -1;
@@ -75,29 +61,20 @@ class InferRequestAdapter : public WireProtocol {
     size_t ids = 0, numbers = 0, strings = 0, string_bytes = 0, row_lengths = 0;
   };
 
-  absl::Status Walk(google::protobuf::io::ZeroCopyInputStream* bytes);
-  std::string_view Flatten(google::protobuf::io::ZeroCopyInputStream* bytes);
-  absl::Status AddInput(std::string_view bytes);
-  absl::Status AttachRaw();
-  absl::Status AttachLengths();
   uint64_t GreatestRows() const;
-  absl::Status CountRows(const ModelSpec& spec, Input* input) const;
+  absl::Status CountRows(const ModelSpec& spec, InferInput* input) const;
   absl::Status CountCandidates(const ModelSpec& spec, size_t* candidates) const;
-  absl::Status AppendFeature(const ModelSpec& spec, const Input& input, size_t candidates);
+  absl::Status AppendFeature(const ModelSpec& spec, const InferInput& input, size_t candidates);
   void MakeView(const ModelSpec& spec, size_t candidates);
 
-  std::string flat_;  // the bytes, when they come in pieces
-  std::string_view model_, version_, id_;
-  std::vector<Input> inputs_;
-  std::vector<std::string_view> raw_;
-  std::vector<uint32_t> by_name_;  // inputs, sorted
+  InferRequestReader request_;
   InferValues values_;
   std::vector<Place> places_;
   size_t unknown_ = 0;
   std::vector<ColumnView> context_, candidates_;
   RequestView view_;
   bool answer_raw_ = false;
-  std::string kept_id_;
+  std::string id_;
   std::vector<float> scores_;
   inference::ModelInferResponse response_;
   std::unique_ptr<inference::InferTensorContents> contents_;  // of the last response that had typed ones

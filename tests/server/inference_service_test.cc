@@ -4,9 +4,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <fstream>
 #include <map>
 #include <memory>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "grpcpp/create_channel.h"
@@ -91,6 +93,26 @@ TEST_F(InferenceServiceTest, ScoresAreThePredictors) {
     }
   }
   EXPECT_EQ(Value(R"(hilomoe_requests_total{model="ctr",version="1",method="ModelInfer",code="OK"})"), 10);
+}
+
+TEST_F(InferenceServiceTest, ALabelIsAModelVersion) {
+  path_ = WriteTestModel(directory_.path());
+  const std::string newer = WriteTestModel(directory_.path(), {.version = 2, .seed = 2});
+  std::ofstream(directory_.path() + "/ctr/policy.textproto")
+      << R"(versions: [1, 2] labels { name: "stable" version: 1 } labels { name: "canary" version: 2 })";
+  Start();
+  const v1::ScoreRequest native = MakeTestRequest(10, 1);
+  for (const auto& [label, version, path] :
+       {std::tuple{"stable", "1", path_}, std::tuple{"canary", "2", newer}, std::tuple{"", "2", newer}}) {
+    EXPECT_TRUE(ModelIsReady("ctr", label));
+    ModelInferRequest request = MakeInferRequest(native, TestModelConfig(), /*raw=*/true);
+    request.set_model_version(label);
+    ModelInferResponse response;
+    const grpc::Status status = Infer(request, &response);
+    ASSERT_TRUE(status.ok()) << status.error_message();
+    EXPECT_EQ(response.model_version(), version);
+    EXPECT_EQ(Floats(response.raw_output_contents(0)), DirectScores(path, native)) << label;
+  }
 }
 
 TEST_F(InferenceServiceTest, ErrorsHaveTheirCodes) {

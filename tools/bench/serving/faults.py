@@ -199,6 +199,31 @@ def cancelled_calls(claims):
     end(claims, server)
 
 
+def rapid_resets(claims):
+    """Calls that are cancelled in the same packet that begins them, as fast as two connections take them."""
+    server = Server(repository("resets"))
+    client = start_load(server, 12, deadline_ms=5000)
+    time.sleep(2)
+    rss, begun = server.rss_bytes(), server.cpu_seconds()
+    connections = [http2.Connection(server.address) for _ in range(2)]
+    sent, until = 0, time.time() + 5
+    with contextlib.suppress(OSError):  # the server may end such a connection
+        while time.time() < until:
+            for connection in connections:
+                connection.call_and_cancel(http2.SCORE, http2.score_request(100), calls=50)
+                sent += 50
+    spent, grown = server.cpu_seconds() - begun, server.rss_bytes() - rss
+    for connection in connections:
+        connection.close()
+    report = client.wait()
+    claims.correct("memory is bounded", grown < 512 << 20,
+                   f"{sent} calls in 5 s, {spent:.1f} s of the server's core, {grown >> 20} MiB more")
+    judge(claims, report, "calls begun and cancelled", failed=report["refused"])
+    claims.correct("nothing is left in flight", wait_until(lambda: server.metric("hilomoe_requests_in_flight") == 0, 10))
+    judge(claims, start_load(server, 2).wait(), "afterwards")
+    end(claims, server)
+
+
 def scrapes(claims):
     """Metrics every 100 ms."""
     server = Server(repository("scrapes"))
@@ -316,8 +341,8 @@ def truncated_while_mapped(claims):
     server.terminate()
 
 
-FAULTS = (kill_and_restart, client_that_never_reads, idle_connections, slow_loris, cancelled_calls, scrapes, full_disk,
-          clock_jumps, bad_models, truncated_while_mapped)
+FAULTS = (kill_and_restart, client_that_never_reads, idle_connections, slow_loris, cancelled_calls, rapid_resets,
+          scrapes, full_disk, clock_jumps, bad_models, truncated_while_mapped)
 
 
 def main():

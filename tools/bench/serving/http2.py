@@ -61,6 +61,16 @@ class Connection:
     def cancel(self, stream):
         self.socket.sendall(frame(RST_STREAM, 0, stream, struct.pack(">I", 8)))
 
+    def call_and_cancel(self, path, message, calls):
+        """So many at once."""
+        packet = b""
+        for _ in range(calls):
+            stream = self.next_stream
+            self.next_stream += 2
+            packet += frame(HEADERS, END_HEADERS, stream, headers(path)) + frame(DATA, END_STREAM, stream, message) + \
+                frame(RST_STREAM, 0, stream, struct.pack(">I", 8))
+        self.socket.sendall(packet)
+
     def acknowledge_settings(self):
         self.socket.sendall(frame(SETTINGS, ACK, 0))
 

@@ -2,6 +2,7 @@
 #ifndef HILOMOE_SERVER_CONTROL_METHOD_H_
 #define HILOMOE_SERVER_CONTROL_METHOD_H_
 
+#include <cstddef>
 #include <functional>
 #include <utility>
 
@@ -12,6 +13,8 @@
 #include "server/unary_call.h"
 
 namespace hilomoe {
+
+inline constexpr size_t kMaxControlBytes = 64 << 10;
 
 template <class Request, class Response>
 class ControlMethod final : public UnaryMethod {
@@ -25,6 +28,13 @@ class ControlMethod final : public UnaryMethod {
  private:
   void Arrive(Call* call, int thread) override {
     endings_.Start(thread);
+    // Parsed, a message may take many times its bytes, and nobody has admitted this one.
+    if (call->request()->Length() > kMaxControlBytes) {
+      endings_.Fail(call, thread,
+                    absl::InvalidArgumentError(absl::StrCat("the request has ", call->request()->Length(),
+                                                            " bytes, more than ", kMaxControlBytes)));
+      return;
+    }
     Request request;
     Response response;
     grpc::ProtoBufferReader bytes(call->request());

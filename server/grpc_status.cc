@@ -2,16 +2,15 @@
 
 #include <string>
 
+#include "server/utf8_prefix.h"
+
 namespace hilomoe {
 
 grpc::Status ToGrpcStatus(const absl::Status& status) {
   if (status.ok()) return grpc::Status::OK;
   std::string message(status.message());
   if (message.size() > kMaxStatusMessageBytes) {
-    size_t end = kMaxStatusMessageBytes - 3;
-    // Not within a UTF-8 character.
-    while (end > 0 && (static_cast<unsigned char>(message[end]) & 0xC0) == 0x80) --end;
-    message.resize(end);
+    message.resize(Utf8Prefix(message, kMaxStatusMessageBytes - 3).size());
     message += "...";
   }
   // The canonical codes have the same numbers on both sides.

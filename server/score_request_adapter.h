@@ -12,9 +12,11 @@ namespace hilomoe {
 
 class ScoreRequestAdapter : public WireProtocol {
  public:
-  // An empty column takes two bytes here and a hundred times that as a message, so a request of more than kMaxColumns
-  // columns is INVALID_ARGUMENT, as are overlong names of models and labels.
+  // An empty column takes two bytes here and a hundred times that as a message, and a field that the schema does not
+  // know thirty times its own. So a request of more than kMaxColumns columns or kMaxUnknownFields such fields, at any
+  // depth, is INVALID_ARGUMENT, as are groups, and names of models and labels that are overlong or not UTF-8.
   static constexpr size_t kMaxColumns = 4096;
+  static constexpr size_t kMaxUnknownFields = 16384;
   static constexpr size_t kMaxNameBytes = 256;
 
   absl::Status ReadHead(google::protobuf::io::ZeroCopyInputStream* bytes, RequestHead* head) override;

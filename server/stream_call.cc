@@ -46,7 +46,8 @@ void StreamMethod::Unlink(StreamCall* call) {
 
 void StreamCall::Post() {
   pending_.store(0, std::memory_order_relaxed);
-  references_.store(1, std::memory_order_relaxed);  // done
+  // Done, and arriving, which becomes reading: the call may be done before anybody has looked at its arrival.
+  references_.store(2, std::memory_order_relaxed);
   written_ = true;
   stream_.reset();
   Reset();
@@ -57,7 +58,6 @@ void StreamCall::Post() {
 
 void StreamCall::OnArrived(bool ok, int) {
   if (!loop_->Arrived(method_, this, ok)) return;
-  references_.fetch_add(1);  // reading
   method_->Link(this);
   pending_.store(kReading);
   // After pending_ has changed: StreamMethod::EndCalls sets the one and then reads the other.
@@ -69,7 +69,9 @@ void StreamCall::OnArrived(bool ok, int) {
 }
 
 void StreamCall::Reply(const grpc::ByteBuffer& response) {
-  model.reset();             // a stream whose client pauses shall not keep a version that has been replaced
+  // A stream whose client pauses shall keep neither a version that has been replaced nor the bytes of the request.
+  model.reset();
+  request_.Clear();
   references_.fetch_add(1);  // the work's becomes reading's; writing
   pending_.store(kReading | kWriting);
   stream_->Write(response, written_tag_.HandOver());

@@ -18,10 +18,14 @@ void UnaryCall::Post() {
 }
 
 void UnaryCall::Reply(const grpc::ByteBuffer& response) {
+  request_.Clear();  // the client may take its time to read the response
   responder_->Finish(response, grpc::Status::OK, finished_tag_.HandOver());
 }
 
-void UnaryCall::Fail(const grpc::Status& status) { responder_->FinishWithError(status, finished_tag_.HandOver()); }
+void UnaryCall::Fail(const grpc::Status& status) {
+  request_.Clear();
+  responder_->FinishWithError(status, finished_tag_.HandOver());
+}
 
 void UnaryCall::OnArrived(bool ok, int thread) {
   if (!loop_->Arrived(method_, this, ok)) return;

@@ -145,6 +145,11 @@ TEST_F(InferenceServiceTest, ErrorsHaveTheirCodes) {
            *r = MakeInferRequest(MakeTestRequest(101, 1), TestModelConfig(), true), r->set_model_name("ctr");
          }),
          StatusCode::INVALID_ARGUMENT, "max_candidates");
+  // Of a request that nobody admits, more than it can need is not read.
+  inference::ModelReadyRequest ready;
+  ready.set_name(std::string(70'000, 'm'));
+  inference::ModelReadyResponse ignored;
+  expect(Call(stub_.get(), &Stub::ModelReady, ready, &ignored), StatusCode::INVALID_ARGUMENT, "65536");
   EXPECT_TRUE(error([](auto* r) { AddInput("new", "FP32", {3}, r); }).ok());
   EXPECT_EQ(Value(R"(hilomoe_unknown_features_total{model="ctr",version="1"})"), 1);
 }

@@ -209,8 +209,8 @@ def rapid_resets(claims):
     sent, until = 0, time.time() + 5
     with contextlib.suppress(OSError):  # the server may end such a connection
         while time.time() < until:
-            for connection in connections:
-                connection.call_and_cancel(http2.SCORE, http2.score_request(100), calls=50)
+            for connection, method in zip(connections, (http2.SCORE, http2.SCORE_STREAM)):
+                connection.call_and_cancel(method, http2.score_request(100), calls=50)
                 sent += 50
     spent, grown = server.cpu_seconds() - begun, server.rss_bytes() - rss
     for connection in connections:

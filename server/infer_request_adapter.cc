@@ -43,10 +43,10 @@ uint64_t InferRequestAdapter::GreatestRows() const {
 }
 
 absl::Status InferRequestAdapter::ReadHead(google::protobuf::io::ZeroCopyInputStream* bytes, RequestHead* head) {
-  const absl::Status status = request_.Read(bytes);
+  absl::Status status = request_.Read(bytes);
   VersionOrLabel version;
+  if (status.ok()) status = ParseModelVersion(request_.version(), &version);
   if (status.ok()) {
-    HILOMOE_RETURN_IF_ERROR(ParseModelVersion(request_.version(), &version));
     head->model = request_.model();
     head->version = version.version;
     head->label = version.label;

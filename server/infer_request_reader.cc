@@ -97,9 +97,7 @@ bool ReadParameter(std::string_view entry, std::string_view* key) {
   return reader.at_end();
 }
 
-absl::Status CheckParameter(std::string_view entry) {
-  std::string_view key;
-  if (!ReadParameter(entry, &key)) return Malformed();
+absl::Status CheckParameter(std::string_view key) {
   if (!absl::StartsWith(Text(key), "shared_memory_")) return absl::OkStatus();
   return absl::InvalidArgumentError("tensors in shared memory are not offered; send and take the contents");
 }
@@ -112,8 +110,12 @@ absl::Status CheckOutput(std::string_view bytes) {
       HILOMOE_RETURN_IF_ERROR(ReadText("outputs.name", kMaxTensorNameBytes, &reader, &name));
     } else if (tag == LengthDelimited(OutputTensor::kParametersFieldNumber)) {
       std::string_view entry;
-      if (!reader.Read(&entry)) return Malformed();
-      HILOMOE_RETURN_IF_ERROR(CheckParameter(entry));
+      std::string_view key;
+      if (!reader.Read(&entry) || !ReadParameter(entry, &key)) return Malformed();
+      HILOMOE_RETURN_IF_ERROR(CheckParameter(key));
+      if (key == "classification") {
+        return absl::InvalidArgumentError("outputs: classification is not offered; sort the scores");
+      }
     } else if (!reader.Skip(tag)) {
       return Malformed();
     }
@@ -196,7 +198,7 @@ absl::Status InferRequestReader::AddInput(std::string_view bytes) {
   InferTensor& tensor = inputs_.emplace_back().tensor;
   FieldReader reader(bytes);
   while (const uint32_t tag = reader.Next()) {
-    std::string_view value;
+    std::string_view value, key;
     uint64_t dimension = 0;
     switch (tag) {
       case LengthDelimited(InputTensor::kNameFieldNumber):
@@ -213,8 +215,8 @@ absl::Status InferRequestReader::AddInput(std::string_view bytes) {
         AddDimension(dimension, &tensor);
         break;
       case LengthDelimited(InputTensor::kParametersFieldNumber):
-        if (!reader.Read(&value)) return Malformed();
-        HILOMOE_RETURN_IF_ERROR(CheckParameter(value));
+        if (!reader.Read(&value) || !ReadParameter(value, &key)) return Malformed();
+        HILOMOE_RETURN_IF_ERROR(CheckParameter(key));
         break;
       case LengthDelimited(InputTensor::kContentsFieldNumber):
         if (!reader.Read(&value)) return Malformed();

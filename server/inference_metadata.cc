@@ -17,11 +17,11 @@ constexpr char kInputsProperty[] =
     "'<feature>.lengths' with the number of values of each row, or the shape [n, k] where every row has k. Any feature "
     "may have lengths; a row of length 0 is missing.";
 
-absl::StatusOr<std::shared_ptr<const ServedModel>> FindModel(const ModelRepository& repository, const std::string& name,
+absl::StatusOr<std::shared_ptr<const ServedModel>> FindModel(const ModelTable& table, const std::string& name,
                                                              const std::string& version) {
   VersionOrLabel wanted;
   HILOMOE_RETURN_IF_ERROR(ParseModelVersion(version, &wanted));
-  return repository.table()->Find(name, wanted.version, wanted.label);
+  return table.Find(name, wanted.version, wanted.label);
 }
 
 void AddTensor(const std::string& name, const char* datatype, int64_t rows, TensorMetadata* tensor) {
@@ -80,7 +80,7 @@ absl::Status InferenceMetadata::ServerReady(const inference::ServerReadyRequest&
 
 absl::Status InferenceMetadata::ModelReady(const inference::ModelReadyRequest& request,
                                            inference::ModelReadyResponse* response) const {
-  const auto model = FindModel(*repository_, request.name(), request.version());
+  const auto model = FindModel(*repository_->table(), request.name(), request.version());
   if (absl::IsInvalidArgument(model.status())) return model.status();
   response->set_ready(model.ok() && (*model)->CheckIntact().ok());
   return absl::OkStatus();
@@ -96,10 +96,11 @@ absl::Status InferenceMetadata::ServerMetadata(const inference::ServerMetadataRe
 
 absl::Status InferenceMetadata::ModelMetadata(const inference::ModelMetadataRequest& request,
                                               inference::ModelMetadataResponse* response) const {
+  const auto table = repository_->table();
   HILOMOE_ASSIGN_OR_RETURN(const std::shared_ptr<const ServedModel> model,
-                           FindModel(*repository_, request.name(), request.version()));
+                           FindModel(*table, request.name(), request.version()));
   response->set_name(model->name());
-  for (const auto& served : repository_->table()->models()) {
+  for (const auto& served : table->models()) {
     if (served->name() == model->name()) response->add_versions(absl::StrCat(served->version()));
   }
   response->set_platform("hilomoe");

@@ -430,6 +430,13 @@ TEST_F(InferRequestAdapterTest, WhatIsTolerated) {
   EXPECT_TRUE(Parse(request).ok()) << Parse(request);
 }
 
+TEST_F(InferRequestAdapterTest, AnotherKindOfAnswerIsRefused) {
+  ModelInferRequest request = MakeInferRequest(NativeRequest(3, 1, false), Config(), true);
+  request.add_outputs()->set_name("scores");
+  (*request.mutable_outputs(0)->mutable_parameters())["classification"].set_int64_param(2);
+  EXPECT_THAT(Parse(request).message(), HasSubstr("classification"));
+}
+
 TEST_F(InferRequestAdapterTest, HeadIsReadWithoutContents) {
   ModelInferRequest request = MakeInferRequest(NativeRequest(20, 2, false), Config(), true);
   request.set_model_name("ctr");

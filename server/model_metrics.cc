@@ -24,7 +24,8 @@ static_assert(std::size(kRequestBounds) <= kMaxBounds && std::size(kStageBounds)
 
 ModelMetrics::Shard::Shard(size_t num_features)
     : request_candidates(kCandidateBounds),
-      request_duration_ns(kRequestBounds),
+      request_duration_ns{Histogram(kRequestBounds), Histogram(kRequestBounds), Histogram(kRequestBounds),
+                          Histogram(kRequestBounds), Histogram(kRequestBounds)},
       stage_ns{Histogram(kStageBounds), Histogram(kStageBounds), Histogram(kStageBounds), Histogram(kStageBounds),
                Histogram(kStageBounds)},
       values(num_features),

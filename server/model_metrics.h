@@ -79,7 +79,7 @@ class ModelMetrics {
     Counter unknown_features;
     ScoreHistogram scores;
     Histogram request_candidates;
-    Histogram request_duration_ns;
+    std::array<Histogram, kMethods> request_duration_ns;
     std::array<Histogram, kStages> stage_ns;
     std::vector<Counter> values, out_of_vocabulary, missing;  // per feature
   };

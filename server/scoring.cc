@@ -60,7 +60,9 @@ void Scoring::Evaluate(Call* call, int thread) {
     metrics.stage_ns[static_cast<size_t>(stage)].Record(ns);
     call->stage_ns[static_cast<size_t>(stage)] = ns;
   };
-  record(Stage::kQueue, Nanoseconds(start - arrived));
+  // Streams wait behind all others by design, and would hide how long those wait.
+  call->stage_ns[static_cast<size_t>(Stage::kQueue)] = Nanoseconds(start - arrived);
+  if (!options_.stream) record(Stage::kQueue, Nanoseconds(start - arrived));
 
   ScoreTimes times;
   const google::protobuf::Message* response = nullptr;
@@ -83,7 +85,7 @@ void Scoring::Evaluate(Call* call, int thread) {
   const Clock::time_point replied = Clock::now();
   if (status.ok()) loop_->RecordCost(thread, weight, static_cast<double>(Nanoseconds(replied - start)));
   metrics.stage_ns[static_cast<int>(Stage::kReply)].Record(Nanoseconds(replied - scored));
-  metrics.request_duration_ns.Record(Nanoseconds(replied - arrived));
+  metrics.request_duration_ns[static_cast<size_t>(options_.method)].Record(Nanoseconds(replied - arrived));
   local.protocol->Recycle();
 }
 
@@ -148,7 +150,7 @@ absl::Status Scoring::Accept(Call* call, Local* local) const {
   call->model = *std::move(model);
   call->num_candidates = head.num_candidates;
   if (head.num_candidates > options_.max_candidates) {
-    return absl::InvalidArgumentError(absl::StrCat("num_candidates: ", head.num_candidates, " is more than ",
+    return absl::InvalidArgumentError(absl::StrCat(head.num_candidates, " candidates are more than ",
                                                    options_.max_candidates, " (max_candidates); split the request"));
   }
   const size_t weight = std::max<size_t>(head.num_candidates, call->request()->Length() / kBytesPerQueuedCandidate);
@@ -168,11 +170,6 @@ absl::Status Scoring::Score(Call* call, int thread, Clock::time_point start, Loc
   call->stage_ns[static_cast<size_t>(Stage::kDecode)] = times->decode_ns;
 
   const RequestView& view = protocol.view();
-  // A protocol whose head gives a lower bound only.
-  if (view.num_candidates > options_.max_candidates) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(view.num_candidates, " candidates are more than ", options_.max_candidates, " (max_candidates)"));
-  }
   const absl::Span<float> scores = protocol.StartResponse();
   if (!scores.empty()) {
     PredictTimes predict_times;

@@ -102,7 +102,7 @@ void CollectModels(const Models& models, Families* families) {
   MetricFamily scores{"hilomoe_score", "Scores given, by candidate.", MetricType::Histogram, {}};
   MetricFamily sizes{"hilomoe_request_candidates", "Candidates of a scored request.", MetricType::Histogram, {}};
   MetricFamily durations{"hilomoe_request_duration_seconds",
-                         "From a request's arrival until its answer is with gRPC.",
+                         "From the arrival of a request that is evaluated until its answer is with gRPC.",
                          MetricType::Histogram,
                          {}};
   MetricFamily stages{
@@ -131,9 +131,12 @@ void CollectModels(const Models& models, Families* families) {
     AddScores(labels, model, &scores);
     AddHistogram(
         labels, model, [](const Shard& s) -> const Histogram& { return s.request_candidates; }, 1, &sizes);
-    AddHistogram(
-        labels, model, [](const Shard& s) -> const Histogram& { return s.request_duration_ns; }, kSecondsPerNs,
-        &durations);
+    for (const Method method : {Method::kScore, Method::kScoreStream, Method::kModelInfer}) {
+      const int i = static_cast<int>(method);
+      AddHistogram(
+          With(labels, "method", kMethodNames[i]), model,
+          [i](const Shard& s) -> const Histogram& { return s.request_duration_ns[i]; }, kSecondsPerNs, &durations);
+    }
     for (int i = 0; i < kStages; ++i) {
       AddHistogram(
           With(labels, "stage", kStageNames[i]), model,
@@ -229,7 +232,7 @@ void ServerMetrics::CollectState(Families* families) const {
     gauge("hilomoe_max_queued_candidates", "Candidates that may wait; more is refused.",
           static_cast<double>(admission->max_queued_candidates()));
   }
-  gauge("hilomoe_ready", "1 while the health service says SERVING.", ready_.load() ? 1 : 0);
+  gauge("hilomoe_ready", "1 once models are loaded and calls accepted, until draining begins.", ready_.load() ? 1 : 0);
   gauge("hilomoe_draining", "1 from the first signal to stop.", draining_.load() ? 1 : 0);
   AddGauge({{"version", HILOMOE_VERSION}, {"compiler", __VERSION__}, {"grpc", grpc::Version()}}, 1,
            &AddFamily("hilomoe_build_info", "The running program; always 1.", MetricType::Gauge, families));

@@ -15,7 +15,7 @@
 
 namespace hilomoe {
 
-// What admission has to know about a request; the values that a full parse would give.
+// What admission has to know about a request; the values that a full parse would give, num_candidates at least.
 struct RequestHead {
   std::string model;
   uint64_t version = 0;  // 0 = the label's, or the newest

@@ -96,7 +96,7 @@ TEST(ServerMetricsTest, ThreadsAreAddedUp) {
 
 TEST(ServerMetricsTest, BoundsAreInclusiveAndTheLastBucketIsOpen) {
   const auto model = MakeModel(1);
-  Histogram& histogram = model->shard(0).request_duration_ns;
+  Histogram& histogram = model->shard(0).request_duration_ns[0];
   for (const uint64_t ns : {0, 50'000, 50'001, 1'000'000'000, 1'000'000'001}) histogram.Record(ns);
   EXPECT_EQ(histogram.count(0), 2);
   EXPECT_EQ(histogram.count(1), 1);
@@ -116,7 +116,7 @@ TEST(ServerMetricsTest, ExpositionIsWellFormed) {
   const auto model = MakeModel(2);
   metrics.Add(model);
   metrics.WatchAdmission(&admission);
-  model->shard(1).request_duration_ns.Record(3'000'000);
+  model->shard(1).request_duration_ns[0].Record(3'000'000);
   model->shard(0).scores.Record(std::vector<float>{0.0001F, 0.25F, 0.95F});
   const std::string text = Expose(metrics);
 
@@ -140,7 +140,7 @@ TEST(ServerMetricsTest, ExpositionIsWellFormed) {
       last = std::stod(match[5]);
     }
   }
-  EXPECT_EQ(last_bucket.size(), 1 + 1 + 1 + kStages);
+  EXPECT_EQ(last_bucket.size(), 1 + 1 + 3 + kStages);
   EXPECT_EQ(SeriesValue(text, Series("hilomoe_score_bucket", std::string(kLabels) + R"(,le="0.0001")")), 1);
   EXPECT_EQ(SeriesValue(text, Series("hilomoe_score_bucket", std::string(kLabels) + R"(,le="0.3")")), 2);
   EXPECT_EQ(SeriesValue(text, Series("hilomoe_score_count")), 3);

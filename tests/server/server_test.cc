@@ -68,7 +68,8 @@ TEST_F(ServerTest, ManyClientsGetTheirOwnScores) {
   EXPECT_EQ(wrong, 0);
   EXPECT_EQ(Requests("OK"), kClients * kRequests);
   EXPECT_EQ(Value("hilomoe_requests_in_flight"), 0);
-  EXPECT_EQ(Value(R"(hilomoe_request_duration_seconds_count{model="ctr",version="1"})"), kClients * kRequests);
+  EXPECT_EQ(Value(R"(hilomoe_request_duration_seconds_count{model="ctr",version="1",method="Score"})"),
+            kClients * kRequests);
 }
 
 // Right scores or UNAVAILABLE, whenever the file goes; the server and its other models live.

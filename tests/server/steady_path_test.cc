@@ -99,7 +99,7 @@ TEST_P(SteadyPathTest, AllocatesNothingAndTakesNoLock) {
     EXPECT_GT(adapter->FinishResponse(**model, {}).ByteSizeLong(), 4 * head.num_candidates);
     ModelMetrics::Shard& metrics = (*model)->metrics(0);
     metrics.Take(&(*model)->workspace(0)->counts);
-    metrics.request_duration_ns.Record(1);
+    metrics.request_duration_ns[0].Record(1);
     metrics.scores.Record(scores);
     ASSERT_FALSE(log.Wants(0, 0));
     adapter->Recycle();

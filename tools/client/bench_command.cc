@@ -106,7 +106,10 @@ absl::Status LoadOptionsFromFlags(BenchOptions* options) {
       {"deadline_ms", absl::StrCat(deadline_ms)},
       {"method", absl::GetFlag(FLAGS_method)},
       {"candidates", absl::GetFlag(FLAGS_candidates)},
-      {"connections", absl::StrCat(absl::GetFlag(FLAGS_connections))}};
+      {"connections", absl::StrCat(absl::GetFlag(FLAGS_connections))},
+      {"client_retries", absl::StrCat(absl::GetFlag(FLAGS_client_retries))},
+      {"watch_health", absl::GetFlag(FLAGS_watch_health) ? "true" : "false"},
+      {"warmup", absl::StrCat(warmup)}};
   return absl::OkStatus();
 }
 
@@ -123,11 +126,10 @@ absl::StatusOr<BenchOptions> OptionsFromFlags(const std::vector<std::string>& ar
   const int64_t connections = absl::GetFlag(FLAGS_connections), retries = absl::GetFlag(FLAGS_client_retries);
   HILOMOE_RETURN_IF_ERROR(CheckRange("connections", connections, 1, 1000));
   HILOMOE_RETURN_IF_ERROR(CheckRange("client_retries", retries, 0, 4));
-  options.channels.target = options.server.address;
+  options.channels.server = options.server;
   options.channels.connections = static_cast<size_t>(connections);
   options.channels.watch_health = absl::GetFlag(FLAGS_watch_health);
   options.channels.retries = static_cast<int>(retries);
-  options.channels.connect_timeout = options.server.connect_timeout;
 
   SyntheticRequestOptions& synthetic = options.synthetic;
   const int64_t requests = absl::GetFlag(FLAGS_requests), ids = absl::GetFlag(FLAGS_ids);
@@ -198,7 +200,10 @@ absl::StatusOr<RequestSet> MakeRequestSet(const BenchOptions& options) {
   for (v1::ScoreRequest& request : set.requests) {
     // Captured ones may name their own.
     if (!options.server.model.empty()) request.set_model(options.server.model);
-    if (options.server.version != 0) request.set_version(options.server.version);
+    if (options.server.version != 0) {
+      request.set_version(options.server.version);
+      request.clear_label();
+    }
     if (options.timings) request.mutable_options()->set_timings(true);
     set.bytes.push_back(RequestBytes(options.method, request, spec));
   }

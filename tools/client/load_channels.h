@@ -4,24 +4,23 @@
 
 #include <cstddef>
 #include <memory>
-#include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "absl/time/time.h"
 #include "grpcpp/grpcpp.h"
+#include "tools/client/server_connection.h"
 
 namespace hilomoe {
 
 struct LoadChannelOptions {
-  std::string target;  // any gRPC target; several servers as ipv4:127.0.0.1:8500,127.0.0.1:8600
+  // Any gRPC target, several servers as ipv4:127.0.0.1:8500,127.0.0.1:8600; TLS; how long to try.
+  ConnectionOptions server;
   size_t connections = 1;
   // Ask gRPC to watch the health of every server (grpc.health.v1 Watch) and to send only to those that serve.
   bool watch_health = false;
   // Of a call that is answered UNAVAILABLE or RESOURCE_EXHAUSTED, by gRPC, at most 4: after the time that the server
   // names in grpc-retry-pushback-ms, else after 10 ms, doubled each time.
   int retries = 0;
-  absl::Duration connect_timeout = absl::Seconds(5);
 };
 
 // UNAVAILABLE when no server can be reached in time.

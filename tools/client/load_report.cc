@@ -192,7 +192,8 @@ std::string LoadReport::ToText() const {
                           Milliseconds(run.send_delay, 0.99));
   }
   if (run.held_back > 0) {
-    absl::StrAppendFormat(&text, "; %d HELD BACK because too many were under way (--max_in_flight)", run.held_back);
+    absl::StrAppendFormat(&text, "; %d HELD BACK because too many were under way (--open_loop_max_in_flight)",
+                          run.held_back);
   }
   text += '\n';
   if (right + wrong + unknown_version > 0 || !scores_are_right()) {

@@ -24,15 +24,15 @@ grpc::Status CallGetModel(const std::shared_ptr<grpc::Channel>& channel, const C
   return v1::ScoringService::NewStub(channel)->GetModel(&context, request, response);
 }
 
-std::shared_ptr<grpc::ChannelCredentials> Credentials(const ConnectionOptions& options) {
-  if (!options.tls) return grpc::InsecureChannelCredentials();
-  return grpc::SslCredentials({options.ca, options.key, options.certificate});
-}
-
 }  // namespace
 
 absl::Status FromGrpc(const grpc::Status& status) {
   return absl::Status(static_cast<absl::StatusCode>(status.error_code()), status.error_message());
+}
+
+std::shared_ptr<grpc::ChannelCredentials> MakeCredentials(const ConnectionOptions& options) {
+  if (!options.tls) return grpc::InsecureChannelCredentials();
+  return grpc::SslCredentials({options.ca, options.key, options.certificate});
 }
 
 absl::StatusOr<std::shared_ptr<grpc::Channel>> Connect(const ConnectionOptions& options) {
@@ -44,7 +44,8 @@ absl::StatusOr<std::shared_ptr<grpc::Channel>> Connect(const ConnectionOptions& 
   // Retries are counted and paced by the caller.
   arguments.SetInt(GRPC_ARG_ENABLE_RETRIES, 0);
   if (!options.server_name.empty()) arguments.SetSslTargetNameOverride(options.server_name);
-  std::shared_ptr<grpc::Channel> channel = grpc::CreateCustomChannel(options.address, Credentials(options), arguments);
+  std::shared_ptr<grpc::Channel> channel =
+      grpc::CreateCustomChannel(options.address, MakeCredentials(options), arguments);
   if (channel->WaitForConnected(absl::ToChronoTime(absl::Now() + options.connect_timeout))) return channel;
   v1::GetModelResponse ignored;
   const grpc::Status reason = CallGetModel(channel, options, kReasonTimeout, &ignored);

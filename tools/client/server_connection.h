@@ -30,6 +30,9 @@ struct ConnectionOptions {
 // The codes of both are the same numbers.
 absl::Status FromGrpc(const grpc::Status& status);
 
+// As the options say. A channel to a name that the certificate does not have needs SetSslTargetNameOverride, too.
+std::shared_ptr<grpc::ChannelCredentials> MakeCredentials(const ConnectionOptions& options);
+
 // A connected channel. Tries until the timeout, so that a server may still be starting; UNAVAILABLE with the
 // reason of the last attempt.
 absl::StatusOr<std::shared_ptr<grpc::Channel>> Connect(const ConnectionOptions& options);

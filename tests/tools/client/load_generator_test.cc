@@ -38,7 +38,7 @@ LoadOptions Short(double rate) {
 
 std::vector<std::shared_ptr<grpc::Channel>> Channels(const std::string& target, size_t connections = 1) {
   LoadChannelOptions options;
-  options.target = target;
+  options.server.address = target;
   options.connections = connections;
   auto channels = ConnectForLoad(options);
   EXPECT_TRUE(channels.ok()) << channels.status();
@@ -303,7 +303,7 @@ TEST_F(LoadTest, GoesOnlyToHealthyServers) {
   const std::unique_ptr<Server> a = Start(), b = Start();
   a->StartDraining();
   LoadChannelOptions channels;
-  channels.target = absl::StrCat("ipv4:", Address(*a), ",", Address(*b));
+  channels.server.address = absl::StrCat("ipv4:", Address(*a), ",", Address(*b));
   for (const bool watch_health : {false, true}) {
     channels.watch_health = watch_health;
     auto connected = ConnectForLoad(channels);
@@ -323,7 +323,7 @@ TEST_F(LoadTest, GoesOnlyToHealthyServers) {
   }
   b->StartDraining();
   channels.watch_health = true;
-  channels.connect_timeout = absl::Milliseconds(200);
+  channels.server.connect_timeout = absl::Milliseconds(200);
   const auto connected = ConnectForLoad(channels);
   EXPECT_EQ(connected.status().code(), absl::StatusCode::kUnavailable);
   EXPECT_THAT(std::string(connected.status().message()), HasSubstr("it is not healthy"));

@@ -189,6 +189,13 @@ bool Listener::AcceptFrom(int listening_fd) {
     Warn("connections are refused: the limit of file descriptors is near");
     return true;
   }
+  // gRPC would write a line about each connection that has been reset already.
+  sockaddr_storage peer;
+  socklen_t size = sizeof(peer);
+  if (getpeername(fd, reinterpret_cast<sockaddr*>(&peer), &size) != 0) {
+    close(fd);
+    return true;
+  }
   take_(listening_fd, fd);
   return true;
 }

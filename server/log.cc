@@ -115,9 +115,18 @@ void WriteFields(LogLevel level, std::string_view message, LogFields fields) {
   Write(level, line);
 }
 
+// gRPC has a line for every request and every connection that is wrong in some ways: one a second says enough.
 void LogGrpc(gpr_log_func_args* args) {
+  static std::atomic<int64_t> next_ns{0};
+  static std::atomic<uint64_t> left_out{0};
+  const int64_t now = absl::GetCurrentTimeNanos();
+  int64_t next = next_ns.load();
+  if (now < next || !next_ns.compare_exchange_strong(next, now + 1'000'000'000)) {
+    left_out.fetch_add(1);
+    return;
+  }
   const LogLevel level = args->severity == GPR_LOG_SEVERITY_ERROR ? LogLevel::kError : LogLevel::kInfo;
-  WriteFields(level, args->message, {{"source", "grpc"}});
+  WriteFields(level, args->message, {{"source", "grpc"}, {"left_out_before", left_out.exchange(0)}});
 }
 
 }  // namespace

@@ -194,8 +194,8 @@ absl::StatusOr<std::unique_ptr<Server>> Server::BuildAndStart(const ServerOption
   HILOMOE_ASSIGN_OR_RETURN(state.metrics_port, MetricsPort::Open(config.metrics_address()));
   state.metrics_port->Add(state.metrics);
   HILOMOE_RETURN_IF_ERROR(state.BindPorts(config));
-  HILOMOE_RETURN_IF_ERROR(state.LoadModels(config, evaluation_threads));
   HILOMOE_RETURN_IF_ERROR(state.StartRecording(config, evaluation_threads));
+  HILOMOE_RETURN_IF_ERROR(state.LoadModels(config, evaluation_threads));
   HILOMOE_RETURN_IF_ERROR(state.BuildPorts(config, evaluation_threads));
   HILOMOE_RETURN_IF_ERROR(state.OpenPorts());
   return server;

@@ -190,6 +190,16 @@ absl::Status ApplyFlags(const FlagValues& values, ServerOptions* options) {
   return absl::OkStatus();
 }
 
+// Settings of the file and of flags have to fit together. What a flag has to change is left to be said later.
+absl::Status ValidateFile(const ServerOptions& file, const FlagValues& flags) {
+  HILOMOE_RETURN_IF_ERROR(ValidateRanges(file.config));
+  ServerOptions all = file;
+  if (!ApplyFlags(flags, &all).ok()) return absl::OkStatus();
+  const absl::Status status = ValidateServerConfig(all.config);
+  const std::string message(status.message());
+  return flags.count(message.substr(0, message.find(':'))) > 0 ? absl::OkStatus() : status;
+}
+
 }  // namespace
 
 absl::StatusOr<ServerOptions> ParseServerOptions(int argc, const char* const* argv) {
@@ -201,8 +211,7 @@ absl::StatusOr<ServerOptions> ParseServerOptions(int argc, const char* const* ar
     return options;
   }
   if (const auto path = flags.find(kConfigFlag); path != flags.end()) {
-    HILOMOE_RETURN_IF_ERROR(
-        ReadTextProto(path->second, &options.config, [&options] { return ValidateServerConfig(options.config); }));
+    HILOMOE_RETURN_IF_ERROR(ReadTextProto(path->second, &options.config, [&] { return ValidateFile(options, flags); }));
   }
   HILOMOE_RETURN_IF_ERROR(ApplyFlags(flags, &options));
   // The file was right, so what is wrong now came from a flag.

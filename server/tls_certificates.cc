@@ -191,8 +191,12 @@ void TlsCertificates::Watch(std::chrono::milliseconds interval) {
 }
 
 void TlsCertificates::Reload() {
+  const std::lock_guard one_at_a_time(reload_mutex_);  // else older files could be put in place of newer ones
   absl::StatusOr<Content> read = ReadFiles();
   const std::lock_guard lock(mutex_);
+  if (const int64_t now = std::time(nullptr); read.ok() && read->not_after < now && content_.not_after >= now) {
+    read = FieldError("certificate_file", absl::StrCat("has expired at ", TimeText(read->not_after)));
+  }
   if (!read.ok()) {
     const std::string refusal(InField(setting_, read.status()).message());
     if (refusal != refusal_) {

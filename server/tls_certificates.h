@@ -56,6 +56,7 @@ class TlsCertificates {
 
   const std::string setting_;
   const v1::Tls files_;
+  std::mutex reload_mutex_;  // taken before mutex_
   mutable std::mutex mutex_;
   std::condition_variable stop_changed_;
   Content content_;          // guarded by mutex_

@@ -168,7 +168,12 @@ TEST(ServerOptionsTest, AnAdminPortNeedsAuthentication) {
   EXPECT_THAT(ErrorOf({root, optional.flag().c_str()}),
               AllOf(HasSubstr(optional.At(3)), HasSubstr("admin_tls.require_client_certificate: ")));
   const ConfigFile alone("admin_tls { " + pair + " client_ca_file: 'a' }\n");
-  EXPECT_THAT(ErrorOf({root, alone.flag().c_str()}), HasSubstr("admin_tls: "));
+  EXPECT_THAT(ErrorOf({root, alone.flag().c_str()}), AllOf(HasSubstr(alone.At(1)), HasSubstr("admin_tls: ")));
+  // The file and a flag together.
+  EXPECT_EQ(ErrorOf({root, alone.flag().c_str(), "--admin_address=0.0.0.0:1"}), "accepted");
+  EXPECT_THAT(ErrorOf({root, one_sided.flag().c_str(), "--admin_address=127.0.0.1:1"}), HasSubstr(one_sided.At(2)));
+  const ConfigFile local("admin_address: '127.0.0.1:1'");
+  EXPECT_THAT(ErrorOf({root, local.flag().c_str(), "--admin_address=0.0.0.0:1"}), HasSubstr("--admin_address: "));
 }
 
 TEST(ServerOptionsTest, IncompleteTlsIsRefused) {

@@ -104,6 +104,21 @@ TEST_F(TlsCertificatesTest, ChangesAreTakenOnlyWhole) {
   EXPECT_GT(certificates.not_after(), first + 5 * 24 * 3600);
 }
 
+TEST_F(TlsCertificatesTest, AnExpiredCertificateDoesNotReplaceAValidOne) {
+  std::filesystem::copy(Path("a.crt"), Path("live.crt"));
+  std::filesystem::copy(Path("a.key"), Path("live.key"));
+  const auto loaded = TlsCertificates::Load("tls", MakeTls(Path("live")));
+  ASSERT_TRUE(loaded.ok()) << loaded.status();
+  const int64_t first = (*loaded)->not_after();
+  ASSERT_EQ(std::system(("openssl x509 -req -days -1 -in " + Path("a.csr") + " -CA " + Path("ca.crt") + " -CAkey " +
+                         Path("ca.key") + " -out " + Path("live.crt") + " 2>/dev/null")
+                            .c_str()),
+            0);
+  (*loaded)->Reload();
+  EXPECT_TRUE((*loaded)->refuses_files());
+  EXPECT_EQ((*loaded)->not_after(), first);
+}
+
 // As Kubernetes changes a mounted secret: names are links through ..data, which is replaced.
 TEST_F(TlsCertificatesTest, ReplacedLinksAreNoticed) {
   namespace fs = std::filesystem;

@@ -15,8 +15,8 @@ import urllib.request
 prometheus, metrics_url, deploy = sys.argv[1:]
 WAIT_S = 30  # for rates to have their samples, and for rules over recorded series
 VARIABLES = {"$job": "hilomoe", "$instance": ".*", "$model": ".*", "$__rate_interval": "1m"}
-# What only shows where the kernel counts a CPU quota's periods.
-QUOTA_METRICS = re.compile(r"\bhilomoe_cpu_[a-z_]+")
+# What only shows where the kernel counts a CPU quota's periods, and with TLS.
+OPTIONAL_METRICS = re.compile(r"\bhilomoe_(?:cpu_[a-z_]+|tls_certificate_(?:expiry_timestamp_seconds|refused)\b)")
 problems = []
 
 
@@ -66,8 +66,9 @@ def check_dashboard():
         if not panel["targets"]:
             problems.append(f"{panel['title']}: no query")
         for target in panel["targets"]:
-            if QUOTA_METRICS.search(target["expr"]) and not numbers("hilomoe_cpu_periods_total"):
-                print(f"--  panel {panel['title']}: no quota here")
+            optional = OPTIONAL_METRICS.search(target["expr"])
+            if optional and not numbers(optional[0]):
+                print(f"--  panel {panel['title']}: no {optional[0]} here")
                 numbers(expand(target["expr"]))
                 continue
             must_have_data(f"panel {panel['title']}", expand(target["expr"]))
@@ -100,7 +101,7 @@ def check_rules():
         elif rule["state"] != "inactive":
             problems.append(f"alert {rule['name']} is {rule['state']} on a healthy server")
         for name in re.findall(r"[a-z_]+:[a-z0-9_:]+|\b(?:hilomoe|process)_[a-z_]+", rule["query"]):
-            if name not in exposed and name not in recorded and not QUOTA_METRICS.match(name):
+            if name not in exposed and name not in recorded and not OPTIONAL_METRICS.match(name):
                 problems.append(f"rule {rule['name']}: nobody exposes {name}")
     kinds = [rule["type"] for rule in rules]
     print(f"{kinds.count('recording')} recording rules, {kinds.count('alerting')} alerts, {len(exposed)} metrics")

@@ -16,6 +16,10 @@ namespace {
 
 constexpr char kNotThere[] = "it is not in the repository";
 
+// From the listing in which a failed file has changed to its next load: a file that is being copied changes from one
+// listing to the next, and every one of these loads fails.
+constexpr auto kChangedFileDelay = std::chrono::milliseconds(500);
+
 double NowSeconds() { return absl::ToDoubleSeconds(absl::Now() - absl::UnixEpoch()); }
 
 std::string Message(const absl::Status& status) { return std::string(status.message()); }
@@ -35,7 +39,7 @@ ModelLedger::ModelLedger(const Options& options) : options_(options) {
   }
 }
 
-void ModelLedger::Update(const absl::StatusOr<RepositoryListing>& listing) {
+void ModelLedger::Update(const absl::StatusOr<RepositoryListing>& listing, Clock::time_point now) {
   absl::Status status = listing.status();
   const bool serves = std::any_of(models_.begin(), models_.end(), [](const auto& model) {
     return std::any_of(model.second.versions.begin(), model.second.versions.end(),
@@ -53,19 +57,19 @@ void ModelLedger::Update(const absl::StatusOr<RepositoryListing>& listing) {
   for (const auto& [name, listed] : listing->models) {
     // A folder that has to do with models in no way shall not become one.
     const bool is_model = !listed.versions.empty() || listed.policy.has_value() || !listed.status.ok();
-    if (is_model || Knows(name)) UpdateModel(name, listed, &models_[name]);
+    if (is_model || Knows(name)) UpdateModel(name, listed, now, &models_[name]);
   }
   static const ListedModel kNothing;
   for (auto& [name, model] : models_) {
     if (!model.present) {
-      UpdateModel(name, kNothing, &model);
+      UpdateModel(name, kNothing, now, &model);
       model.present = false;
     }
     Choose(&model);
   }
 }
 
-void ModelLedger::UpdateModel(const std::string& name, const ListedModel& listed, Model* model) {
+void ModelLedger::UpdateModel(const std::string& name, const ListedModel& listed, Clock::time_point now, Model* model) {
   model->present = true;
   LogIfNew(model->listing_status, listed.status, "a model's directory cannot be read; what is served stays", name);
   model->listing_status = listed.status;
@@ -75,8 +79,16 @@ void ModelLedger::UpdateModel(const std::string& name, const ListedModel& listed
   for (const auto& [version, file] : listed.versions) {
     Version& entry = model->versions[version];
     entry.file = file;
-    if (entry.failures > 0 && !(entry.failed_identity == file.identity)) entry.failures = 0;
+    if (entry.IsCurrent()) entry.failures = 0;  // what failed is gone, and what is served lies there again
+    RetryChangedFile(now, &entry);
   }
+}
+
+// The version stays one that has failed, and is passed over where another one can be served.
+void ModelLedger::RetryChangedFile(Clock::time_point now, Version* entry) {
+  if (entry->failures == 0 || !entry->file || entry->file->identity == entry->failed_identity) return;
+  const bool in_place = entry->file->identity.inode == entry->failed_identity.inode;
+  entry->retry_at = std::min(entry->retry_at, in_place ? now + kChangedFileDelay : now);
 }
 
 void ModelLedger::UpdatePolicy(const std::optional<ListedPolicy>& listed, Model* model) {
@@ -156,16 +168,13 @@ void ModelLedger::FinishLoad(const LoadJob& job, absl::StatusOr<std::shared_ptr<
     ++model.load_failures;
     entry.error = loaded.status();
     entry.failed_identity = job.file.identity;
-    const auto delay = RetryDelay(entry.failures++);
-    entry.retry_at = now + delay;
-    // Otherwise there is a new file to be tried.
-    if (entry.file && !(entry.file->identity == job.file.identity)) entry.failures = 0;
-    LogError("cannot load model",
-             {{"model", job.location.model},
-              {"version", job.location.version},
-              {"error", Message(entry.error)},
-              {"failures", entry.failures},
-              {"retry_in_seconds", std::chrono::duration<double>(entry.failures > 0 ? delay : delay * 0).count()}});
+    entry.retry_at = now + RetryDelay(entry.failures++);
+    RetryChangedFile(now, &entry);
+    LogError("cannot load model", {{"model", job.location.model},
+                                   {"version", job.location.version},
+                                   {"error", Message(entry.error)},
+                                   {"failures", entry.failures},
+                                   {"retry_in_seconds", std::chrono::duration<double>(entry.retry_at - now).count()}});
     Choose(&model);
     return;
   }

@@ -158,7 +158,7 @@ absl::Status ModelRepository::Keeper::LoadAtStart() {
   if (!listing.ok()) return listing.status();
   absl::Status first_error;
   const std::lock_guard<std::mutex> lock(mutex_);
-  ledger_.Update(listing);
+  ledger_.Update(listing, Clock::now());
   // What has failed since is not due again by then.
   const Clock::time_point start = Clock::now();
   while (const std::optional<ModelLedger::LoadJob> job = ledger_.NextLoad(start)) {
@@ -218,7 +218,7 @@ void ModelRepository::Keeper::Apply(const std::optional<absl::StatusOr<Repositor
   std::shared_ptr<const ModelTable> table;
   {
     const std::lock_guard<std::mutex> lock(mutex_);
-    if (listing) ledger_.Update(*listing);
+    if (listing) ledger_.Update(*listing, Clock::now());
     if (result_) {
       ledger_.FinishLoad(*job_, *std::move(result_), Clock::now());
       result_.reset();

@@ -28,7 +28,7 @@ struct ModelStatus {
   std::string reason = {};               // why it is in this state; of kAvailable: why it is not the newest file
   std::vector<std::string> labels = {};  // that lead to it now
   double since_seconds = 0;              // when it came into this state, since the epoch
-  uint32_t failures = 0;                 // loads of this file that failed, one after another
+  uint32_t failures = 0;                 // loads that failed, one after another
 
   friend bool operator==(const ModelStatus&, const ModelStatus&) = default;
 };

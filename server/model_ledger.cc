@@ -106,6 +106,8 @@ void ModelLedger::UpdatePolicy(const std::optional<ListedPolicy>& listed, Model*
     status = policy.status();
     if (status.ok()) model->policy = *std::move(policy);
     model->policy_text = *listed->text;
+  } else {
+    model->policy_text.reset();  // so that the same text ends this status
   }
   LogIfNew(model->policy_status, status, "a model's policy cannot be used; the last good one stays", listed->path);
   model->policy_status = status;

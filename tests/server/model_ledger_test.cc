@@ -286,6 +286,18 @@ TEST_F(ModelLedgerTest, ABadPolicyKeepsTheLastGoodOne) {
     EXPECT_EQ(Status(0).state, ModelState::kFailed) << bad;
     EXPECT_FALSE(ledger_.LoadError("ctr").ok());
   }
+  // A file that cannot be read for a while, and is then as it was.
+  SetPolicy("versions: 3");
+  LoadAll();
+  listing_.models["ctr"].policy = {"ctr/policy.textproto", absl::InvalidArgumentError("not a file")};
+  LoadAll();
+  EXPECT_THAT(Served(), ElementsAre(3));
+  EXPECT_EQ(Status(0).state, ModelState::kFailed);
+  SetPolicy("versions: 3");
+  LoadAll();
+  EXPECT_THAT(Served(), ElementsAre(3));
+  EXPECT_EQ(Status(0).model, "none");
+  EXPECT_TRUE(ledger_.LoadError("ctr").ok());
   listing_.models["ctr"].policy.reset();
   LoadAll();
   EXPECT_THAT(Served(), ElementsAre(4));

@@ -230,6 +230,10 @@ absl::Status ModelLedger::LoadError(const std::string& name) const {
   const auto found = models_.find(name);
   if (found == models_.end()) return absl::NotFoundError(absl::StrCat("model '", name, "': ", kNotThere));
   const Model& model = found->second;
+  if (model.unloaded) {
+    return absl::AbortedError(absl::StrCat("model '", name, "': it was unloaded by request meanwhile"));
+  }
+  if (!model.listing_status.ok()) return model.listing_status;
   if (!model.policy_status.ok()) return model.policy_status;
   if (model.choice.attempt.empty()) return absl::NotFoundError(absl::StrCat("model '", name, "' has no version"));
   for (auto it = model.choice.attempt.rbegin(); it != model.choice.attempt.rend(); ++it) {
@@ -239,7 +243,7 @@ absl::Status ModelLedger::LoadError(const std::string& name) const {
     }
     if (!version->second.IsCurrent() && !version->second.error.ok()) return version->second.error;
   }
-  return model.listing_status;
+  return absl::OkStatus();
 }
 
 void ModelLedger::Choose(Model* model) {
@@ -347,6 +351,7 @@ ModelTable::Models ModelLedger::Settle() {
         shown.reason = absl::StrCat("version ", version, ": ", reason);  // the newest one's
       }
     }
+    if (!model.listing_status.ok() && shown.reason.empty()) shown.reason = "its directory cannot be read";
     if (!model.policy && shown.reason.empty()) shown.reason = "its policy cannot be used";
     if (shown.reason.empty()) shown.reason = "it has no version";
   }

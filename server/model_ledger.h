@@ -51,6 +51,8 @@ class ModelLedger {
 
   // What the repository holds, or why that is unknown.
   void Update(const absl::StatusOr<RepositoryListing>& listing, Clock::time_point now);
+  // Of the latest listing.
+  const absl::Status& root_status() const { return root_status_; }
   bool Knows(const std::string& model) const { return models_.count(model) > 0; }
   // The model's versions go, and none is loaded until Resume.
   void Unload(const std::string& model) { models_.at(model).unloaded = true; }
@@ -68,7 +70,8 @@ class ModelLedger {
   Clock::time_point NextRetry() const;
   // No load of the model is under way or could begin now.
   bool IsSettled(const std::string& model, Clock::time_point now) const;
-  // Of its newest version that should be served and is not, or not as it lies in the repository.
+  // Of its newest version that should be served and is not, or not as it lies in the repository. ABORTED when the model
+  // is unloaded.
   absl::Status LoadError(const std::string& model) const;
 
   // Applies all that has changed and returns what is served now. Models that are not served any more are held by

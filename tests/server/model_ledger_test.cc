@@ -338,6 +338,32 @@ TEST_F(ModelLedgerTest, WhatCannotBeSeenStays) {
   EXPECT_EQ(Status(3).state, ModelState::kAvailable);
 }
 
+TEST_F(ModelLedgerTest, AVersionThatCannotBeLookedAtStays) {
+  Put(3);
+  LoadAll();
+  Put(2);
+  listing_.models["ctr"].versions[3] = {"path", {}, absl::PermissionDeniedError("cannot look at")};
+  ledger_.Update(listing_, now_);
+  ASSERT_EQ(Next(), 3);
+  Fail(job_->file.status);
+  EXPECT_EQ(Next(), 0);
+  EXPECT_THAT(Served(), ElementsAre(3));
+  EXPECT_THAT(Status(3).reason, HasSubstr("cannot look at"));
+  EXPECT_THAT(ledger_.LoadError("ctr").message(), HasSubstr("cannot look at"));
+  Put(3);
+  ledger_.Update(listing_, now_);
+  EXPECT_EQ(Next(), 0);
+  EXPECT_EQ(Status(3).reason, "");
+  EXPECT_TRUE(ledger_.LoadError("ctr").ok());
+}
+
+TEST_F(ModelLedgerTest, ANewModelWhoseDirectoryCannotBeReadSaysSo) {
+  listing_.models["ctr"].status = absl::UnavailableError("stale handle");
+  LoadAll();
+  EXPECT_THAT(ledger_.Settle().at("ctr").reason, HasSubstr("its directory cannot be read"));
+  EXPECT_THAT(ledger_.LoadError("ctr").message(), HasSubstr("stale handle"));
+}
+
 TEST_F(ModelLedgerTest, UnloadLastsUntilResume) {
   Put(3);
   LoadAll();
@@ -350,6 +376,7 @@ TEST_F(ModelLedgerTest, UnloadLastsUntilResume) {
   EXPECT_EQ(Next(), 0);
   EXPECT_EQ(Status(4).state, ModelState::kUnloaded);
   EXPECT_THAT(ledger_.Settle().at("ctr").reason, HasSubstr("unloaded by request"));
+  EXPECT_EQ(ledger_.LoadError("ctr").code(), absl::StatusCode::kAborted);
   listing_.models.erase("ctr");
   ledger_.Update(listing_, now_);
   ledger_.Settle();

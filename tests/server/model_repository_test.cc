@@ -423,6 +423,8 @@ TEST_F(ModelRepositoryTest, ARootThatVanishesChangesNothing) {
   fs::create_directories(root());              // where something was mounted
   EXPECT_TRUE(repository_->Load("ctr").ok());  // it is served
   EXPECT_THAT(Status(0, "").reason, HasSubstr("mounted"));
+  EXPECT_EQ(repository_->Load("other").code(), absl::StatusCode::kUnavailable);
+  EXPECT_THAT(repository_->Load("other").message(), AllOf(HasSubstr("'other'"), HasSubstr("cannot be read")));
   EXPECT_THAT(Served(), ElementsAre(1));
   fs::remove_all(root());
   fs::rename(away, root());

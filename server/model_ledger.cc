@@ -15,6 +15,8 @@ namespace hilomoe {
 namespace {
 
 constexpr char kNotThere[] = "it is not in the repository";
+constexpr char kUnreadable[] = "its directory cannot be read";
+constexpr char kBadPolicy[] = "its policy cannot be used";
 
 // From the listing in which a failed file has changed to its next load: a file that is being copied changes from one
 // listing to the next, and every one of these loads fails.
@@ -23,6 +25,12 @@ constexpr auto kChangedFileDelay = std::chrono::milliseconds(500);
 double NowSeconds() { return absl::ToDoubleSeconds(absl::Now() - absl::UnixEpoch()); }
 
 std::string Message(const absl::Status& status) { return std::string(status.message()); }
+
+// For who sends requests: no paths.
+std::string PublicMessage(const absl::Status& status) {
+  return absl::StrCat("it could not be loaded (", absl::StatusCodeToString(status.code()),
+                      "), which is tried again; the server's log says why");
+}
 
 // A state that comes and goes is logged when it comes.
 void LogIfNew(const absl::Status& before, const absl::Status& now, std::string_view message, const std::string& what) {
@@ -346,13 +354,13 @@ ModelTable::Models ModelLedger::Settle() {
         continue;
       }
       if (model.choice.attempt.count(version) > 0) {
-        const std::string reason = PublicReasonOf(model, entry);
+        const std::string reason = ReasonOf(model, version, entry, PublicMessage);
         shown.unavailable[version] = reason;
         shown.reason = absl::StrCat("version ", version, ": ", reason);  // the newest one's
       }
     }
-    if (!model.listing_status.ok() && shown.reason.empty()) shown.reason = "its directory cannot be read";
-    if (!model.policy && shown.reason.empty()) shown.reason = "its policy cannot be used";
+    if (!model.listing_status.ok() && shown.reason.empty()) shown.reason = kUnreadable;
+    if (!model.policy && shown.reason.empty()) shown.reason = kBadPolicy;
     if (shown.reason.empty()) shown.reason = "it has no version";
   }
   std::erase_if(draining_, [](const Draining& draining) { return draining.served.expired(); });
@@ -366,55 +374,64 @@ ModelState ModelLedger::StateOf(const Model& model, uint64_t version, const Vers
   return entry.file && entry.failures == 0 ? ModelState::kLoading : ModelState::kFailed;
 }
 
-std::string ModelLedger::ReasonOf(const Model& model, uint64_t version, const Version& entry) {
+std::string ModelLedger::ReasonOf(const Model& model, uint64_t version, const Version& entry,
+                                  std::string (*describe)(const absl::Status&)) {
   if (model.unloaded && entry.served == nullptr) return "it was unloaded by request";
   if (entry.served == nullptr && model.choice.attempt.count(version) == 0) return "the policy does not choose it";
   if (!entry.file) return kNotThere;
   if (entry.IsCurrent()) return "";
-  if (!entry.error.ok()) return Message(entry.error);
+  if (!entry.error.ok()) return describe(entry.error);
   return entry.served == nullptr ? "it is being loaded" : "its new file is being loaded";
 }
 
-// For who sends requests: no paths.
-std::string ModelLedger::PublicReasonOf(const Model& model, const Version& entry) {
-  if (model.unloaded) return "it was unloaded by request";
-  if (!entry.file) return kNotThere;
-  if (entry.failures == 0 && entry.error.ok()) return "it is being loaded";
-  return absl::StrCat("it could not be loaded (", absl::StatusCodeToString(entry.error.code()),
-                      "), which is tried again; the server's log says why");
+std::map<uint64_t, ModelStatus> ModelLedger::VersionStatuses(const std::string& name, const Model& model) {
+  std::map<uint64_t, ModelStatus> statuses;
+  for (const auto& [version, entry] : model.versions) {
+    ModelStatus& status = statuses[version];
+    status = {.model = name,
+              .version = version,
+              .state = entry.state,
+              .reason = ReasonOf(model, version, entry, Message),
+              .public_reason = ReasonOf(model, version, entry, PublicMessage),
+              .since_seconds = entry.since_seconds,
+              .failures = entry.failures};
+    for (const auto& [label, target] : model.labels) {
+      if (target == version && entry.served != nullptr) status.labels.push_back(label);
+    }
+  }
+  return statuses;
 }
 
 std::vector<ModelStatus> ModelLedger::Index() const {
   std::vector<ModelStatus> index;
-  if (!root_status_.ok()) index.push_back({.state = ModelState::kFailed, .reason = Message(root_status_)});
-  for (const auto& [name, model] : models_) {
-    for (const absl::Status& status : {model.listing_status, model.policy_status}) {
-      if (!status.ok()) index.push_back({.model = name, .state = ModelState::kFailed, .reason = Message(status)});
+  const auto add_error = [&index](const std::string& name, const absl::Status& status, const char* what) {
+    if (status.ok()) return;
+    index.push_back({.model = name,
+                     .state = ModelState::kFailed,
+                     .reason = Message(status),
+                     .public_reason = absl::StrCat(what, "; the server's log says why")});
+  };
+  add_error("", root_status_, "the model repository cannot be read");
+  std::map<std::string, std::map<uint64_t, ModelStatus>> versions;
+  for (const auto& [name, model] : models_) versions[name] = VersionStatuses(name, model);
+  // Of models that are gone as well.
+  for (const Draining& draining : draining_) {
+    if (draining.served.expired()) continue;
+    const auto [status, added] = versions[draining.model].try_emplace(draining.version);
+    if (!added && status->second.state != ModelState::kUnloaded) continue;
+    status->second = {.model = draining.model,
+                      .version = draining.version,
+                      .state = ModelState::kUnloading,
+                      .reason = "requests are under way",
+                      .public_reason = "requests are under way",
+                      .since_seconds = draining.since_seconds};
+  }
+  for (auto& [name, statuses] : versions) {
+    if (const auto model = models_.find(name); model != models_.end()) {
+      add_error(name, model->second.listing_status, kUnreadable);
+      add_error(name, model->second.policy_status, kBadPolicy);
     }
-    std::map<uint64_t, ModelStatus> versions;
-    for (const auto& [version, entry] : model.versions) {
-      ModelStatus& status = versions[version];
-      status = {.model = name,
-                .version = version,
-                .state = entry.state,
-                .reason = ReasonOf(model, version, entry),
-                .since_seconds = entry.since_seconds,
-                .failures = entry.failures};
-      for (const auto& [label, target] : model.labels) {
-        if (target == version && entry.served != nullptr) status.labels.push_back(label);
-      }
-    }
-    for (const Draining& draining : draining_) {
-      if (draining.model != name || draining.served.expired()) continue;
-      const auto [status, added] = versions.try_emplace(draining.version);
-      if (!added && status->second.state != ModelState::kUnloaded) continue;
-      status->second = {.model = name,
-                        .version = draining.version,
-                        .state = ModelState::kUnloading,
-                        .reason = "requests are under way",
-                        .since_seconds = draining.since_seconds};
-    }
-    for (auto& [version, status] : versions) index.push_back(std::move(status));
+    for (auto& [version, status] : statuses) index.push_back(std::move(status));
   }
   return index;
 }

@@ -129,8 +129,10 @@ class ModelLedger {
   void Drop(const std::string& name, uint64_t version, Version* entry);
   static void MoveLabels(const std::string& name, Model* model);
   static ModelState StateOf(const Model& model, uint64_t version, const Version& entry);
-  static std::string ReasonOf(const Model& model, uint64_t version, const Version& entry);
-  static std::string PublicReasonOf(const Model& model, const Version& entry);
+  // describe: says what a failed load is.
+  static std::string ReasonOf(const Model& model, uint64_t version, const Version& entry,
+                              std::string (*describe)(const absl::Status&));
+  static std::map<uint64_t, ModelStatus> VersionStatuses(const std::string& name, const Model& model);
 
   const Options options_;
   absl::Status root_status_;

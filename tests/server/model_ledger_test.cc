@@ -15,6 +15,7 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::Key;
+using ::testing::Not;
 using ::testing::Pair;
 using ::testing::SizeIs;
 
@@ -111,6 +112,7 @@ TEST_F(ModelLedgerTest, WhatFailsIsPassedOverAndTriedAgainLaterAndLater) {
     EXPECT_EQ(ledger_.NextRetry(), now_ + seconds(delay));
     EXPECT_EQ(Status(4).state, ModelState::kFailed);
     EXPECT_THAT(Status(4).reason, HasSubstr("damaged"));
+    EXPECT_THAT(Status(4).public_reason, AllOf(HasSubstr("DATA_LOSS"), Not(HasSubstr("damaged"))));
     EXPECT_TRUE(ledger_.IsSettled("ctr", now_));
     now_ += seconds(delay);
     EXPECT_FALSE(ledger_.IsSettled("ctr", now_));
@@ -275,6 +277,7 @@ TEST_F(ModelLedgerTest, ABadPolicyKeepsTheLastGoodOne) {
   EXPECT_THAT(Served(), IsEmpty());  // it may have excluded what is there
   EXPECT_EQ(Status(0).state, ModelState::kFailed);
   EXPECT_THAT(Status(0).reason, HasSubstr("ctr/policy.textproto:1:"));
+  EXPECT_THAT(Status(0).public_reason, AllOf(HasSubstr("policy"), Not(HasSubstr("/"))));
   SetPolicy("versions: 3");
   LoadAll();
   EXPECT_THAT(Served(), ElementsAre(3));
@@ -388,6 +391,19 @@ TEST_F(ModelLedgerTest, UnloadLastsUntilResume) {
   ASSERT_EQ(Next(), 4);
   Succeed();
   EXPECT_THAT(Served(), ElementsAre(4));
+}
+
+TEST_F(ModelLedgerTest, ADeletedModelIsShownWhileRequestsAreUnderWay) {
+  Put(3);
+  LoadAll();
+  auto held = ledger_.Settle().at("ctr").versions.at(3);
+  listing_.models.erase("ctr");
+  ledger_.Update(listing_, now_);
+  EXPECT_THAT(Served(), IsEmpty());
+  EXPECT_FALSE(ledger_.Knows("ctr"));
+  EXPECT_EQ(Status(3).state, ModelState::kUnloading);
+  held.reset();
+  EXPECT_EQ(Status(3).model, "none");
 }
 
 TEST_F(ModelLedgerTest, LoadsThatAreNotWantedAnyMore) {

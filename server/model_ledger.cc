@@ -95,7 +95,8 @@ void ModelLedger::UpdateModel(const std::string& name, const ListedModel& listed
 // The version stays one that has failed, and is passed over where another one can be served.
 void ModelLedger::RetryChangedFile(Clock::time_point now, Version* entry) {
   if (entry->failures == 0 || !entry->file || entry->file->identity == entry->failed_identity) return;
-  const bool in_place = entry->file->identity.inode == entry->failed_identity.inode;
+  const bool in_place = entry->file->identity.device == entry->failed_identity.device &&
+                        entry->file->identity.inode == entry->failed_identity.inode;
   entry->retry_at = std::min(entry->retry_at, in_place ? now + kChangedFileDelay : now);
 }
 

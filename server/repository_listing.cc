@@ -59,7 +59,8 @@ absl::StatusOr<FileKind> Look(const std::string& path, FileIdentity* identity) {
   }
   if (S_ISDIR(info.st_mode)) return FileKind::kDirectory;
   if (!S_ISREG(info.st_mode)) return FileKind::kOther;
-  *identity = {.inode = info.st_ino,
+  *identity = {.device = info.st_dev,
+               .inode = info.st_ino,
                .size = static_cast<uint64_t>(info.st_size),
                .modified_ns = int64_t{info.st_mtim.tv_sec} * 1'000'000'000 + info.st_mtim.tv_nsec};
   return FileKind::kFile;

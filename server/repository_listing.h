@@ -15,9 +15,10 @@
 
 namespace hilomoe {
 
-// Tells whether a file is still the same: a file that was replaced has another inode, one that was written to another
-// size or time.
+// Tells whether a file is still the same: a file that was replaced has another inode, or lies on another device, one
+// that was written to another size or time.
 struct FileIdentity {
+  uint64_t device = 0;
   uint64_t inode = 0;
   uint64_t size = 0;
   int64_t modified_ns = 0;  // since the epoch

@@ -5,8 +5,8 @@
 #include <climits>
 #include <cmath>
 #include <cstring>
+#include <exception>
 #include <new>
-#include <system_error>
 #include <thread>
 
 #include "absl/strings/str_cat.h"
@@ -285,11 +285,13 @@ absl::Status ModelFile::ForEach(int count, const std::function<absl::Status(int)
       }
     }
   };
+  const int helpers = std::min(options_.threads, count) - 1;  // this thread works as well
   std::vector<std::thread> threads;
+  threads.reserve(static_cast<size_t>(std::max(helpers, 0)));
   try {
-    while (static_cast<int>(threads.size()) + 1 < std::min(options_.threads, count)) threads.emplace_back(run);
-  } catch (const std::system_error&) {
-    // Fewer of them do.
+    for (int i = 0; i < helpers; ++i) threads.emplace_back(run);
+  } catch (const std::exception&) {
+    // No thread is left, or no memory for one: fewer of them do.
   }
   run();
   for (std::thread& thread : threads) thread.join();

@@ -1,7 +1,8 @@
 #include "runtime/tile_team.h"
 
+#include <algorithm>
 #include <chrono>
-#include <system_error>
+#include <exception>
 
 #include "absl/strings/str_cat.h"
 
@@ -28,12 +29,13 @@ struct TileTeam::Job {
 absl::StatusOr<std::unique_ptr<TileTeam>> TileTeam::Create(int threads) {
   auto team = std::unique_ptr<TileTeam>(new TileTeam(threads));
   try {
+    team->helpers_.reserve(static_cast<size_t>(std::max(threads, 1)));  // nothing fails between a thread and its owner
     for (int worker = 1; worker < threads; ++worker) {
       auto helper = std::make_unique<Helper>();
       helper->thread = std::thread([team = team.get(), helper = helper.get(), worker] { team->Serve(helper, worker); });
       team->helpers_.push_back(std::move(helper));
     }
-  } catch (const std::system_error&) {
+  } catch (const std::exception&) {  // no thread is left, or no memory for one
     return absl::ResourceExhaustedError(
         absl::StrCat("the system gave only ", team->helpers(), " of ", threads - 1, " helper threads"));
   }

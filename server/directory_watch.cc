@@ -30,7 +30,9 @@ void Drain(int descriptor) {
 }  // namespace
 
 DirectoryWatch::DirectoryWatch()
-    : inotify_(::inotify_init1(IN_NONBLOCK | IN_CLOEXEC)), event_(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) {}
+    : inotify_(::inotify_init1(IN_NONBLOCK | IN_CLOEXEC)),
+      inotify_error_(inotify_ < 0 ? errno : 0),
+      event_(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) {}
 
 DirectoryWatch::~DirectoryWatch() {
   if (inotify_ >= 0) ::close(inotify_);
@@ -38,14 +40,24 @@ DirectoryWatch::~DirectoryWatch() {
 }
 
 void DirectoryWatch::Add(const std::string& directory) {
-  const int watch = inotify_ < 0 ? -1 : ::inotify_add_watch(inotify_, directory.c_str(), kChanges);
+  if (inotify_ < 0) {
+    Complain("the system gives no inotify instance: changes are found by polling; see fs.inotify.max_user_instances",
+             inotify_error_, directory);
+    return;
+  }
+  const int watch = ::inotify_add_watch(inotify_, directory.c_str(), kChanges);
   if (watch >= 0) {
     added_.insert(watch);
-  } else if ((inotify_ < 0 || errno == ENOSPC) && !complained_) {
-    complained_ = true;
-    LogWarning("the system has no inotify watch left: changes are found by polling",
-               {{"directory", directory}, {"error", std::strerror(errno)}});
+  } else if (errno == ENOSPC) {
+    Complain("the system has no inotify watch left: changes are found by polling; see fs.inotify.max_user_watches",
+             errno, directory);
   }
+}
+
+void DirectoryWatch::Complain(const char* message, int error, const std::string& directory) {
+  if (complained_) return;
+  complained_ = true;
+  LogWarning(message, {{"directory", directory}, {"error", std::strerror(error)}});
 }
 
 void DirectoryWatch::End() {

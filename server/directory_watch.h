@@ -32,7 +32,11 @@ class DirectoryWatch {
   void Wake();
 
  private:
+  // Once.
+  void Complain(const char* message, int error, const std::string& directory);
+
   int inotify_ = -1;
+  int inotify_error_ = 0;  // why there is none
   int event_ = -1;
   bool complained_ = false;
   std::set<int> watched_, added_;

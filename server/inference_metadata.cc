@@ -59,6 +59,20 @@ const char* StateName(ModelState state) {
   }
 }
 
+absl::Status FillIndex(const ModelRepository& repository, const inference::RepositoryIndexRequest& request,
+                       std::string ModelStatus::*reason, inference::RepositoryIndexResponse* response) {
+  HILOMOE_RETURN_IF_ERROR(CheckRepositoryName(request.repository_name()));
+  for (const ModelStatus& status : repository.Index()) {
+    if (request.ready() && status.state != ModelState::kAvailable) continue;
+    auto* model = response->add_models();
+    model->set_name(status.model);
+    if (status.version != 0) model->set_version(absl::StrCat(status.version));
+    model->set_state(StateName(status.state));
+    model->set_reason(status.*reason);
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::Status CheckRepositoryName(const std::string& name) {
@@ -112,16 +126,12 @@ absl::Status InferenceMetadata::ModelMetadata(const inference::ModelMetadataRequ
 
 absl::Status InferenceMetadata::RepositoryIndex(const inference::RepositoryIndexRequest& request,
                                                 inference::RepositoryIndexResponse* response) const {
-  HILOMOE_RETURN_IF_ERROR(CheckRepositoryName(request.repository_name()));
-  for (const ModelStatus& status : repository_->Index()) {
-    if (request.ready() && status.state != ModelState::kAvailable) continue;
-    auto* model = response->add_models();
-    model->set_name(status.model);
-    if (status.version != 0) model->set_version(absl::StrCat(status.version));
-    model->set_state(StateName(status.state));
-    model->set_reason(status.reason);
-  }
-  return absl::OkStatus();
+  return FillIndex(*repository_, request, &ModelStatus::reason, response);
+}
+
+absl::Status InferenceMetadata::PublicRepositoryIndex(const inference::RepositoryIndexRequest& request,
+                                                      inference::RepositoryIndexResponse* response) const {
+  return FillIndex(*repository_, request, &ModelStatus::public_reason, response);
 }
 
 }  // namespace hilomoe

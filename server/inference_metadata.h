@@ -31,6 +31,9 @@ class InferenceMetadata {
                              inference::ModelMetadataResponse* response) const;
   absl::Status RepositoryIndex(const inference::RepositoryIndexRequest& request,
                                inference::RepositoryIndexResponse* response) const;
+  // For who sends requests: the reasons tell no paths.
+  absl::Status PublicRepositoryIndex(const inference::RepositoryIndexRequest& request,
+                                     inference::RepositoryIndexResponse* response) const;
 
  private:
   const ModelRepository* const repository_;

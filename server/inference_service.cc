@@ -70,7 +70,7 @@ void InferenceService::Connect(const ScoringService::Limits& limits, const Metho
   metadata(&Rpcs::RequestModelReady, &InferenceMetadata::ModelReady);
   metadata(&Rpcs::RequestServerMetadata, &InferenceMetadata::ServerMetadata);
   metadata(&Rpcs::RequestModelMetadata, &InferenceMetadata::ModelMetadata);
-  metadata(&Rpcs::RequestRepositoryIndex, &InferenceMetadata::RepositoryIndex);
+  metadata(&Rpcs::RequestRepositoryIndex, &InferenceMetadata::PublicRepositoryIndex);
   control(&Rpcs::RequestRepositoryModelLoad,
           &Deny<inference::RepositoryModelLoadRequest, inference::RepositoryModelLoadResponse>);
   control(&Rpcs::RequestRepositoryModelUnload,

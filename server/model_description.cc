@@ -55,7 +55,7 @@ void DescribeVersions(std::vector<ModelStatus> index, v1::GetModelResponse* resp
     v1::GetModelResponse::Version* version = response->add_versions();
     version->set_version(status.version);
     version->set_state(ModelStateName(status.state));
-    version->set_reason(status.reason);
+    version->set_reason(status.public_reason);
     for (const std::string& label : status.labels) version->add_labels(label);
     version->set_since_seconds(status.since_seconds);
     version->set_failures(status.failures);

@@ -15,10 +15,22 @@ namespace hilomoe {
 namespace {
 
 constexpr char kNotThere[] = "it is not in the repository";
+constexpr char kUnreadable[] = "its directory cannot be read";
+constexpr char kBadPolicy[] = "its policy cannot be used";
+
+// From the listing in which a failed file has changed to its next load: a file that is being copied changes from one
+// listing to the next, and every one of these loads fails.
+constexpr auto kChangedFileDelay = std::chrono::milliseconds(500);
 
 double NowSeconds() { return absl::ToDoubleSeconds(absl::Now() - absl::UnixEpoch()); }
 
 std::string Message(const absl::Status& status) { return std::string(status.message()); }
+
+// For who sends requests: no paths.
+std::string PublicMessage(const absl::Status& status) {
+  return absl::StrCat("it could not be loaded (", absl::StatusCodeToString(status.code()),
+                      "), which is tried again; the server's log says why");
+}
 
 // A state that comes and goes is logged when it comes.
 void LogIfNew(const absl::Status& before, const absl::Status& now, std::string_view message, const std::string& what) {
@@ -35,7 +47,7 @@ ModelLedger::ModelLedger(const Options& options) : options_(options) {
   }
 }
 
-void ModelLedger::Update(const absl::StatusOr<RepositoryListing>& listing) {
+void ModelLedger::Update(const absl::StatusOr<RepositoryListing>& listing, Clock::time_point now) {
   absl::Status status = listing.status();
   const bool serves = std::any_of(models_.begin(), models_.end(), [](const auto& model) {
     return std::any_of(model.second.versions.begin(), model.second.versions.end(),
@@ -53,19 +65,19 @@ void ModelLedger::Update(const absl::StatusOr<RepositoryListing>& listing) {
   for (const auto& [name, listed] : listing->models) {
     // A folder that has to do with models in no way shall not become one.
     const bool is_model = !listed.versions.empty() || listed.policy.has_value() || !listed.status.ok();
-    if (is_model || Knows(name)) UpdateModel(name, listed, &models_[name]);
+    if (is_model || Knows(name)) UpdateModel(name, listed, now, &models_[name]);
   }
   static const ListedModel kNothing;
   for (auto& [name, model] : models_) {
     if (!model.present) {
-      UpdateModel(name, kNothing, &model);
+      UpdateModel(name, kNothing, now, &model);
       model.present = false;
     }
     Choose(&model);
   }
 }
 
-void ModelLedger::UpdateModel(const std::string& name, const ListedModel& listed, Model* model) {
+void ModelLedger::UpdateModel(const std::string& name, const ListedModel& listed, Clock::time_point now, Model* model) {
   model->present = true;
   LogIfNew(model->listing_status, listed.status, "a model's directory cannot be read; what is served stays", name);
   model->listing_status = listed.status;
@@ -75,8 +87,17 @@ void ModelLedger::UpdateModel(const std::string& name, const ListedModel& listed
   for (const auto& [version, file] : listed.versions) {
     Version& entry = model->versions[version];
     entry.file = file;
-    if (entry.failures > 0 && !(entry.failed_identity == file.identity)) entry.failures = 0;
+    if (entry.IsCurrent()) entry.failures = 0;  // what failed is gone, and what is served lies there again
+    RetryChangedFile(now, &entry);
   }
+}
+
+// The version stays one that has failed, and is passed over where another one can be served.
+void ModelLedger::RetryChangedFile(Clock::time_point now, Version* entry) {
+  if (entry->failures == 0 || !entry->file || entry->file->identity == entry->failed_identity) return;
+  const bool in_place = entry->file->identity.device == entry->failed_identity.device &&
+                        entry->file->identity.inode == entry->failed_identity.inode;
+  entry->retry_at = std::min(entry->retry_at, in_place ? now + kChangedFileDelay : now);
 }
 
 void ModelLedger::UpdatePolicy(const std::optional<ListedPolicy>& listed, Model* model) {
@@ -94,6 +115,8 @@ void ModelLedger::UpdatePolicy(const std::optional<ListedPolicy>& listed, Model*
     status = policy.status();
     if (status.ok()) model->policy = *std::move(policy);
     model->policy_text = *listed->text;
+  } else {
+    model->policy_text.reset();  // so that the same text ends this status
   }
   LogIfNew(model->policy_status, status, "a model's policy cannot be used; the last good one stays", listed->path);
   model->policy_status = status;
@@ -156,16 +179,13 @@ void ModelLedger::FinishLoad(const LoadJob& job, absl::StatusOr<std::shared_ptr<
     ++model.load_failures;
     entry.error = loaded.status();
     entry.failed_identity = job.file.identity;
-    const auto delay = RetryDelay(entry.failures++);
-    entry.retry_at = now + delay;
-    // Otherwise there is a new file to be tried.
-    if (entry.file && !(entry.file->identity == job.file.identity)) entry.failures = 0;
-    LogError("cannot load model",
-             {{"model", job.location.model},
-              {"version", job.location.version},
-              {"error", Message(entry.error)},
-              {"failures", entry.failures},
-              {"retry_in_seconds", std::chrono::duration<double>(entry.failures > 0 ? delay : delay * 0).count()}});
+    entry.retry_at = now + RetryDelay(entry.failures++);
+    RetryChangedFile(now, &entry);
+    LogError("cannot load model", {{"model", job.location.model},
+                                   {"version", job.location.version},
+                                   {"error", Message(entry.error)},
+                                   {"failures", entry.failures},
+                                   {"retry_in_seconds", std::chrono::duration<double>(entry.retry_at - now).count()}});
     Choose(&model);
     return;
   }
@@ -219,6 +239,10 @@ absl::Status ModelLedger::LoadError(const std::string& name) const {
   const auto found = models_.find(name);
   if (found == models_.end()) return absl::NotFoundError(absl::StrCat("model '", name, "': ", kNotThere));
   const Model& model = found->second;
+  if (model.unloaded) {
+    return absl::AbortedError(absl::StrCat("model '", name, "': it was unloaded by request meanwhile"));
+  }
+  if (!model.listing_status.ok()) return model.listing_status;
   if (!model.policy_status.ok()) return model.policy_status;
   if (model.choice.attempt.empty()) return absl::NotFoundError(absl::StrCat("model '", name, "' has no version"));
   for (auto it = model.choice.attempt.rbegin(); it != model.choice.attempt.rend(); ++it) {
@@ -228,7 +252,7 @@ absl::Status ModelLedger::LoadError(const std::string& name) const {
     }
     if (!version->second.IsCurrent() && !version->second.error.ok()) return version->second.error;
   }
-  return model.listing_status;
+  return absl::OkStatus();
 }
 
 void ModelLedger::Choose(Model* model) {
@@ -331,12 +355,13 @@ ModelTable::Models ModelLedger::Settle() {
         continue;
       }
       if (model.choice.attempt.count(version) > 0) {
-        const std::string reason = PublicReasonOf(model, entry);
+        const std::string reason = ReasonOf(model, version, entry, PublicMessage);
         shown.unavailable[version] = reason;
         shown.reason = absl::StrCat("version ", version, ": ", reason);  // the newest one's
       }
     }
-    if (!model.policy && shown.reason.empty()) shown.reason = "its policy cannot be used";
+    if (!model.listing_status.ok() && shown.reason.empty()) shown.reason = kUnreadable;
+    if (!model.policy && shown.reason.empty()) shown.reason = kBadPolicy;
     if (shown.reason.empty()) shown.reason = "it has no version";
   }
   std::erase_if(draining_, [](const Draining& draining) { return draining.served.expired(); });
@@ -350,55 +375,64 @@ ModelState ModelLedger::StateOf(const Model& model, uint64_t version, const Vers
   return entry.file && entry.failures == 0 ? ModelState::kLoading : ModelState::kFailed;
 }
 
-std::string ModelLedger::ReasonOf(const Model& model, uint64_t version, const Version& entry) {
+std::string ModelLedger::ReasonOf(const Model& model, uint64_t version, const Version& entry,
+                                  std::string (*describe)(const absl::Status&)) {
   if (model.unloaded && entry.served == nullptr) return "it was unloaded by request";
   if (entry.served == nullptr && model.choice.attempt.count(version) == 0) return "the policy does not choose it";
   if (!entry.file) return kNotThere;
   if (entry.IsCurrent()) return "";
-  if (!entry.error.ok()) return Message(entry.error);
+  if (!entry.error.ok()) return describe(entry.error);
   return entry.served == nullptr ? "it is being loaded" : "its new file is being loaded";
 }
 
-// For who sends requests: no paths.
-std::string ModelLedger::PublicReasonOf(const Model& model, const Version& entry) {
-  if (model.unloaded) return "it was unloaded by request";
-  if (!entry.file) return kNotThere;
-  if (entry.failures == 0 && entry.error.ok()) return "it is being loaded";
-  return absl::StrCat("it could not be loaded (", absl::StatusCodeToString(entry.error.code()),
-                      "), which is tried again; the server's log says why");
+std::map<uint64_t, ModelStatus> ModelLedger::VersionStatuses(const std::string& name, const Model& model) {
+  std::map<uint64_t, ModelStatus> statuses;
+  for (const auto& [version, entry] : model.versions) {
+    ModelStatus& status = statuses[version];
+    status = {.model = name,
+              .version = version,
+              .state = entry.state,
+              .reason = ReasonOf(model, version, entry, Message),
+              .public_reason = ReasonOf(model, version, entry, PublicMessage),
+              .since_seconds = entry.since_seconds,
+              .failures = entry.failures};
+    for (const auto& [label, target] : model.labels) {
+      if (target == version && entry.served != nullptr) status.labels.push_back(label);
+    }
+  }
+  return statuses;
 }
 
 std::vector<ModelStatus> ModelLedger::Index() const {
   std::vector<ModelStatus> index;
-  if (!root_status_.ok()) index.push_back({.state = ModelState::kFailed, .reason = Message(root_status_)});
-  for (const auto& [name, model] : models_) {
-    for (const absl::Status& status : {model.listing_status, model.policy_status}) {
-      if (!status.ok()) index.push_back({.model = name, .state = ModelState::kFailed, .reason = Message(status)});
+  const auto add_error = [&index](const std::string& name, const absl::Status& status, const char* what) {
+    if (status.ok()) return;
+    index.push_back({.model = name,
+                     .state = ModelState::kFailed,
+                     .reason = Message(status),
+                     .public_reason = absl::StrCat(what, "; the server's log says why")});
+  };
+  add_error("", root_status_, "the model repository cannot be read");
+  std::map<std::string, std::map<uint64_t, ModelStatus>> versions;
+  for (const auto& [name, model] : models_) versions[name] = VersionStatuses(name, model);
+  // Of models that are gone as well.
+  for (const Draining& draining : draining_) {
+    if (draining.served.expired()) continue;
+    const auto [status, added] = versions[draining.model].try_emplace(draining.version);
+    if (!added && status->second.state != ModelState::kUnloaded) continue;
+    status->second = {.model = draining.model,
+                      .version = draining.version,
+                      .state = ModelState::kUnloading,
+                      .reason = "requests are under way",
+                      .public_reason = "requests are under way",
+                      .since_seconds = draining.since_seconds};
+  }
+  for (auto& [name, statuses] : versions) {
+    if (const auto model = models_.find(name); model != models_.end()) {
+      add_error(name, model->second.listing_status, kUnreadable);
+      add_error(name, model->second.policy_status, kBadPolicy);
     }
-    std::map<uint64_t, ModelStatus> versions;
-    for (const auto& [version, entry] : model.versions) {
-      ModelStatus& status = versions[version];
-      status = {.model = name,
-                .version = version,
-                .state = entry.state,
-                .reason = ReasonOf(model, version, entry),
-                .since_seconds = entry.since_seconds,
-                .failures = entry.failures};
-      for (const auto& [label, target] : model.labels) {
-        if (target == version && entry.served != nullptr) status.labels.push_back(label);
-      }
-    }
-    for (const Draining& draining : draining_) {
-      if (draining.model != name || draining.served.expired()) continue;
-      const auto [status, added] = versions.try_emplace(draining.version);
-      if (!added && status->second.state != ModelState::kUnloaded) continue;
-      status->second = {.model = name,
-                        .version = draining.version,
-                        .state = ModelState::kUnloading,
-                        .reason = "requests are under way",
-                        .since_seconds = draining.since_seconds};
-    }
-    for (auto& [version, status] : versions) index.push_back(std::move(status));
+    for (auto& [version, status] : statuses) index.push_back(std::move(status));
   }
   return index;
 }

@@ -29,7 +29,8 @@ namespace hilomoe {
 // * A repository that cannot be read, or that holds no model all of a sudden, is taken for one that is out of reach,
 // and
 //   so is a model's directory that cannot be read: what is served stays.
-// * A failed load is tried again when its time has come or its file has changed.
+// * A failed load is tried again when its time has come. Where its file has changed that is soon, and where another one
+//   was renamed into its place, at once.
 //
 // Not thread-safe.
 class ModelLedger {
@@ -49,7 +50,9 @@ class ModelLedger {
   explicit ModelLedger(const Options& options);
 
   // What the repository holds, or why that is unknown.
-  void Update(const absl::StatusOr<RepositoryListing>& listing);
+  void Update(const absl::StatusOr<RepositoryListing>& listing, Clock::time_point now);
+  // Of the latest listing.
+  const absl::Status& root_status() const { return root_status_; }
   bool Knows(const std::string& model) const { return models_.count(model) > 0; }
   // The model's versions go, and none is loaded until Resume.
   void Unload(const std::string& model) { models_.at(model).unloaded = true; }
@@ -67,7 +70,8 @@ class ModelLedger {
   Clock::time_point NextRetry() const;
   // No load of the model is under way or could begin now.
   bool IsSettled(const std::string& model, Clock::time_point now) const;
-  // Of its newest version that should be served and is not, or not as it lies in the repository.
+  // Of its newest version that should be served and is not, or not as it lies in the repository. ABORTED when the model
+  // is unloaded.
   absl::Status LoadError(const std::string& model) const;
 
   // Applies all that has changed and returns what is served now. Models that are not served any more are held by
@@ -86,7 +90,7 @@ class ModelLedger {
     // Of the latest attempt.
     absl::Status error;
     FileIdentity failed_identity;
-    uint32_t failures = 0;  // of this file, one after another; 0: may be tried now
+    uint32_t failures = 0;  // one after another, of whatever files; 0: may be tried now
     Clock::time_point retry_at;
     // As told last.
     ModelState state = ModelState::kUnloaded;
@@ -116,7 +120,8 @@ class ModelLedger {
 
   Clock::duration RetryDelay(uint32_t failures_before) const;
   static bool MustLoad(const Model& model, uint64_t version);
-  void UpdateModel(const std::string& name, const ListedModel& listed, Model* model);
+  static void RetryChangedFile(Clock::time_point now, Version* entry);
+  void UpdateModel(const std::string& name, const ListedModel& listed, Clock::time_point now, Model* model);
   void UpdatePolicy(const std::optional<ListedPolicy>& listed, Model* model);
   static void Choose(Model* model);
   void DropBroken(const std::string& name, Model* model);
@@ -124,8 +129,10 @@ class ModelLedger {
   void Drop(const std::string& name, uint64_t version, Version* entry);
   static void MoveLabels(const std::string& name, Model* model);
   static ModelState StateOf(const Model& model, uint64_t version, const Version& entry);
-  static std::string ReasonOf(const Model& model, uint64_t version, const Version& entry);
-  static std::string PublicReasonOf(const Model& model, const Version& entry);
+  // describe: says what a failed load is.
+  static std::string ReasonOf(const Model& model, uint64_t version, const Version& entry,
+                              std::string (*describe)(const absl::Status&));
+  static std::map<uint64_t, ModelStatus> VersionStatuses(const std::string& name, const Model& model);
 
   const Options options_;
   absl::Status root_status_;

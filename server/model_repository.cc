@@ -32,6 +32,13 @@ ModelLedger::Options LedgerOptions(const ModelRepositoryOptions& options) {
   return result;
 }
 
+absl::Status UnknownModelError(const std::string& model, const absl::Status& root_status) {
+  const std::string shown = absl::Utf8SafeCEscape(model);
+  if (root_status.ok()) return absl::NotFoundError(absl::StrCat("the repository holds no model '", shown, "'"));
+  return absl::UnavailableError(absl::StrCat(
+      "model '", shown, "' is not known, and the model repository cannot be read: ", root_status.message()));
+}
+
 }  // namespace
 
 ModelRepositoryOptions ModelRepositoryOptions::From(const v1::ServerConfig& config) {
@@ -97,6 +104,7 @@ class ModelRepository::Keeper {
   struct Command {
     const std::string model;
     const bool load;
+    bool listed = false;  // what is listed from now on was in the repository when it came, or has come since
     bool begun = false;
     std::optional<absl::Status> result;
   };
@@ -107,6 +115,7 @@ class ModelRepository::Keeper {
   void LogSkipped(const std::vector<std::string>& skipped);
   // Takes account of all that has happened, and of a listing if there is one; without one, nothing is loaded.
   void Apply(const std::optional<absl::StatusOr<RepositoryListing>>& listing);
+  void MarkCommands();
   void BeginCommands(bool listed);
   void EndCommands();
   void GiveUpUnwanted();
@@ -158,7 +167,7 @@ absl::Status ModelRepository::Keeper::LoadAtStart() {
   if (!listing.ok()) return listing.status();
   absl::Status first_error;
   const std::lock_guard<std::mutex> lock(mutex_);
-  ledger_.Update(listing);
+  ledger_.Update(listing, Clock::now());
   // What has failed since is not due again by then.
   const Clock::time_point start = Clock::now();
   while (const std::optional<ModelLedger::LoadJob> job = ledger_.NextLoad(start)) {
@@ -187,6 +196,8 @@ void ModelRepository::Keeper::Keep() {
   NameThread("model keeper");
   while (true) {
     Apply(std::nullopt);  // what needs no look at the repository does not wait for a file system that hangs
+    Tell();
+    MarkCommands();
     Apply(List());
     Tell();
     {
@@ -218,7 +229,7 @@ void ModelRepository::Keeper::Apply(const std::optional<absl::StatusOr<Repositor
   std::shared_ptr<const ModelTable> table;
   {
     const std::lock_guard<std::mutex> lock(mutex_);
-    if (listing) ledger_.Update(*listing);
+    if (listing) ledger_.Update(*listing, Clock::now());
     if (result_) {
       ledger_.FinishLoad(*job_, *std::move(result_), Clock::now());
       result_.reset();
@@ -241,14 +252,20 @@ void ModelRepository::Keeper::Apply(const std::optional<absl::StatusOr<Repositor
   EndCommands();
 }
 
+// Before a listing: a command is not answered from one that began before it came.
+void ModelRepository::Keeper::MarkCommands() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  for (Command* command : commands_) command->listed = true;
+}
+
 void ModelRepository::Keeper::BeginCommands(bool listed) {
   for (Command* command : commands_) {
     const bool known = ledger_.Knows(command->model);
-    if (command->begun || (!listed && (command->load || !known))) continue;
+    const bool needs_listing = command->load || !known;
+    if (command->begun || (needs_listing && !(listed && command->listed))) continue;
     command->begun = true;
     if (!known) {
-      const std::string shown = absl::Utf8SafeCEscape(command->model);
-      command->result = absl::NotFoundError(absl::StrCat("the repository holds no model '", shown, "'"));
+      command->result = UnknownModelError(command->model, ledger_.root_status());
     } else if (command->load) {
       LogInfo("load requested", {{"model", command->model}});
       ledger_.Resume(command->model);
@@ -308,12 +325,14 @@ void ModelRepository::Keeper::RunLoads() {
     Loaded loaded = LoadModel(job, /*threads=*/1);
     lock.lock();
     result_ = std::move(loaded);
+    lock.unlock();  // so that nobody waits for it while this thread waits for time that is left over
     wake_->watch.Wake();
+    lock.lock();
   }
 }
 
 absl::Status ModelRepository::Keeper::Execute(const std::string& model, bool load) {
-  Command command{model, load, false, std::nullopt};
+  Command command{.model = model, .load = load, .result = std::nullopt};
   std::unique_lock<std::mutex> lock(mutex_);
   if (stopping_) return absl::UnavailableError("the server is shutting down");
   commands_.push_back(&command);

@@ -58,7 +58,8 @@ class ModelRepository {
 
   // Makes the policy's versions of the model served as they now lie in the repository, after Unload or a failure too,
   // without waiting for a retry's time. Returns when that is done. NOT_FOUND for a model that the repository does not
-  // have; else the error of the newest version that failed.
+  // have, UNAVAILABLE while that is unknown, ABORTED when it was unloaded meanwhile; else the error of the newest
+  // version that failed.
   absl::Status Load(const std::string& model);
   // Takes the model out of service, and keeps it so until Load, whatever happens in the repository; not beyond this
   // process. Returns when no request finds it any more; those under way end as usual. NOT_FOUND as for Load.

@@ -26,9 +26,10 @@ struct ModelStatus {
   uint64_t version = 0;    // 0: about the model as a whole: its directory or its policy cannot be read
   ModelState state = ModelState::kUnloaded;
   std::string reason = {};               // why it is in this state; of kAvailable: why it is not the newest file
+  std::string public_reason = {};        // the same for who sends requests: no paths
   std::vector<std::string> labels = {};  // that lead to it now
   double since_seconds = 0;              // when it came into this state, since the epoch
-  uint32_t failures = 0;                 // loads of this file that failed, one after another
+  uint32_t failures = 0;                 // loads that failed, one after another
 
   friend bool operator==(const ModelStatus&, const ModelStatus&) = default;
 };

@@ -44,16 +44,23 @@ absl::StatusOr<std::vector<std::string>> ListNames(const std::string& directory)
 
 enum class FileKind { kMissing, kDirectory, kFile, kOther };
 
+bool IsLink(const std::string& path) {
+  struct stat info;
+  return ::lstat(path.c_str(), &info) == 0 && S_ISLNK(info.st_mode);
+}
+
 // Follows links. An error says that it is unknown what is there.
 absl::StatusOr<FileKind> Look(const std::string& path, FileIdentity* identity) {
   struct stat info;
   if (::stat(path.c_str(), &info) != 0) {
-    if (errno == ENOENT || errno == ENOTDIR) return FileKind::kMissing;
-    return SystemError(errno, "cannot look at", path);
+    if (errno != ENOENT && errno != ENOTDIR) return SystemError(errno, "cannot look at", path);
+    if (!IsLink(path)) return FileKind::kMissing;
+    return absl::NotFoundError(absl::StrCat("'", path, "' is a link to nothing; mount what it leads to, or remove it"));
   }
   if (S_ISDIR(info.st_mode)) return FileKind::kDirectory;
   if (!S_ISREG(info.st_mode)) return FileKind::kOther;
-  *identity = {.inode = info.st_ino,
+  *identity = {.device = info.st_dev,
+               .inode = info.st_ino,
                .size = static_cast<uint64_t>(info.st_size),
                .modified_ns = int64_t{info.st_mtim.tv_sec} * 1'000'000'000 + info.st_mtim.tv_nsec};
   return FileKind::kFile;
@@ -94,47 +101,52 @@ class Lister {
       if (IsCopyUnderWay(name)) continue;
       const std::string path = absl::StrCat(directory, "/", name);
       if (name == kPolicyFileName) {
-        HILOMOE_ASSIGN_OR_RETURN(model->policy, ReadPolicy(path));
-        continue;
+        model->policy = ReadPolicy(path);
+      } else {
+        ListVersion(path, name, model);
       }
-      HILOMOE_RETURN_IF_ERROR(ListVersion(path, name, model));
     }
     return absl::OkStatus();
   }
 
   // Without a value when it has gone meanwhile.
-  static absl::StatusOr<std::optional<ListedPolicy>> ReadPolicy(const std::string& path) {
+  static std::optional<ListedPolicy> ReadPolicy(const std::string& path) {
     FileIdentity identity;
-    HILOMOE_ASSIGN_OR_RETURN(const FileKind kind, Look(path, &identity));
-    if (kind == FileKind::kMissing) return std::nullopt;
-    if (kind != FileKind::kFile || identity.size > kMaxPolicyBytes) {
+    const absl::StatusOr<FileKind> kind = Look(path, &identity);
+    if (!kind.ok()) return ListedPolicy{path, kind.status()};
+    if (*kind == FileKind::kMissing) return std::nullopt;
+    if (*kind != FileKind::kFile || identity.size > kMaxPolicyBytes) {
       return ListedPolicy{path, absl::InvalidArgumentError(
                                     absl::StrCat("'", path, "' is not a file of at most ", kMaxPolicyBytes, " bytes"))};
     }
-    HILOMOE_ASSIGN_OR_RETURN(std::string text, ReadFile(path));
-    return ListedPolicy{path, std::move(text)};
+    return ListedPolicy{path, ReadFile(path)};
   }
 
-  absl::Status ListVersion(const std::string& directory, const std::string& name, ListedModel* model) {
+  void ListVersion(const std::string& directory, const std::string& name, ListedModel* model) {
     uint64_t version = 0;
     if (!ParseVersion(name, &version)) {
       Skip(directory, "a version's name must be a positive number");
-      return absl::OkStatus();
+      return;
     }
     if (before_listing_) before_listing_(directory);
     ListedFile file{absl::StrCat(directory, "/", kModelFileName), {}, {}};
-    HILOMOE_ASSIGN_OR_RETURN(const FileKind kind, Look(file.path, &file.identity));
-    if (kind != FileKind::kFile) {
-      Skip(directory, absl::StrCat("holds no ", kModelFileName));
-      return absl::OkStatus();
+    absl::StatusOr<FileKind> kind = Look(file.path, &file.identity);
+    if (kind.ok() && *kind == FileKind::kMissing) {  // or the directory is a link to nothing
+      FileIdentity unused;
+      if (const auto parent = Look(directory, &unused); !parent.ok()) kind = parent.status();
     }
+    if (kind.ok() && *kind != FileKind::kFile) {
+      Skip(directory, absl::StrCat("holds no ", kModelFileName));
+      return;
+    }
+    // One that cannot be looked at keeps what is served of it, and the other versions do not mind.
+    file.status = kind.status();
     const auto [first, added] = model->versions.emplace(version, file);
     if (!added) {
       first->second.status = absl::FailedPreconditionError(
           absl::StrCat("'", first->second.path, "' and '", file.path, "' are the same version; remove one"));
       first->second.identity = {};  // whichever of them is served
     }
-    return absl::OkStatus();
   }
 
   void Skip(const std::string& path, absl::string_view reason) {

@@ -15,9 +15,10 @@
 
 namespace hilomoe {
 
-// Tells whether a file is still the same: a file that was replaced has another inode, one that was written to another
-// size or time.
+// Tells whether a file is still the same: a file that was replaced has another inode, or lies on another device, one
+// that was written to another size or time.
 struct FileIdentity {
+  uint64_t device = 0;
   uint64_t inode = 0;
   uint64_t size = 0;
   int64_t modified_ns = 0;  // since the epoch
@@ -28,7 +29,7 @@ struct FileIdentity {
 struct ListedFile {
   std::string path;
   FileIdentity identity;
-  absl::Status status;  // why it must not be loaded: the version stands there twice
+  absl::Status status;  // why it must not be loaded: it cannot be looked at, or the version stands there twice
 };
 
 struct ListedPolicy {
@@ -39,7 +40,7 @@ struct ListedPolicy {
 struct ListedModel {
   std::map<uint64_t, ListedFile> versions;
   std::optional<ListedPolicy> policy;
-  absl::Status status;  // of reading the model's directory: what is there is unknown when it failed
+  absl::Status status;  // of listing the model's directory: what is there is unknown when it failed
 };
 
 struct RepositoryListing {
@@ -48,8 +49,9 @@ struct RepositoryListing {
 };
 
 // Looks through `root`. Hidden names and names with ".tmp" are copies under way and passed over in silence; versions
-// that are not positive decimal numbers and versions without a model file are skipped. `before_listing` (may be empty)
-// is called with every directory just before it is read. NOT_FOUND and the like for a root that cannot be read.
+// that are not positive decimal numbers and versions without a model file are skipped. A link to nothing is not taken
+// for something deleted: what it leads to may be out of reach. `before_listing` (may be empty) is called with every
+// directory just before it is read. NOT_FOUND and the like for a root that cannot be read.
 absl::StatusOr<RepositoryListing> ListRepository(
     const std::string& root, const std::function<void(const std::string& directory)>& before_listing = nullptr);
 

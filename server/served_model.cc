@@ -75,11 +75,7 @@ absl::StatusOr<std::shared_ptr<const ServedModel>> ServedModel::LoadOrThrow(cons
   HILOMOE_RETURN_IF_ERROR(predictor->file().CheckUnchanged());
   HILOMOE_RETURN_IF_ERROR(golden);
 
-  const auto destroy = [dispose = options.dispose](const ServedModel* model) {
-    std::unique_ptr<const ServedModel> owned(model);
-    if (dispose) dispose(std::move(owned));
-  };
-  const std::shared_ptr<ServedModel> model(new ServedModel(), destroy);
+  auto model = std::unique_ptr<ServedModel>(new ServedModel());
   model->predictor_ = std::move(predictor);
   const ModelSpec& spec = model->predictor_->file().spec();
   model->routing_ = std::make_shared<RoutingStatistics>(spec, threads.routing_sample);
@@ -111,7 +107,12 @@ absl::StatusOr<std::shared_ptr<const ServedModel>> ServedModel::LoadOrThrow(cons
   facts.load_duration_seconds = absl::ToDoubleSeconds(absl::Now() - start);
   model->metrics_ = std::make_shared<const ModelMetrics>(std::move(facts), threads.serving, model->routing_);
   model->on_broken_ = options.on_broken;
-  return std::shared_ptr<const ServedModel>(model);
+  // Not before it is whole: what memory runs out for is destroyed here, and disposes of nothing.
+  auto destroy = [dispose = options.dispose](const ServedModel* whole) {
+    std::unique_ptr<const ServedModel> owned(whole);
+    if (dispose) dispose(std::move(owned));
+  };
+  return std::shared_ptr<const ServedModel>(model.release(), std::move(destroy));
 }
 
 absl::Status ServedModel::CheckIntact() const {

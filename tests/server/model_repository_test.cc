@@ -285,6 +285,34 @@ TEST_F(ModelRepositoryTest, AHalfCopiedFileIsNotServedAndCompletedOneIs) {
   EXPECT_THAT(Served(), ElementsAre(3));
 }
 
+// Beside a good older version, which is loaded and served meanwhile.
+TEST_F(ModelRepositoryTest, AFileThatIsCopiedSlowlyIsTriedNowAndThen) {
+  const std::string path = Publish(2, 2);
+  std::ifstream file(path, std::ios::binary);
+  const std::string bytes{std::istreambuf_iterator<char>(file), {}};
+  Delete(2);
+  options_.allow_no_models = true;
+  options_.poll_interval = std::chrono::milliseconds(1);  // for changes to be seen that inotify is not asked for
+  Start();
+  fs::create_directories(root() + "/ctr/2");
+  std::ofstream copy(path, std::ios::binary);
+  const auto start = std::chrono::steady_clock::now();
+  for (size_t i = 0; i < 1000; ++i) {
+    copy << bytes[i] << std::flush;
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    if (i == 100) Publish(1);
+    if (i == 500) {
+      EXPECT_TRUE(WaitForServed({1}));
+    }
+  }
+  EXPECT_THAT(Served(), ElementsAre(1));
+  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
+  EXPECT_LE(repository_->Counts()[0].load_failures, 2 + 2 * seconds.count());
+  copy << bytes.substr(1000);
+  copy.close();
+  EXPECT_TRUE(WaitForServed({2}));
+}
+
 TEST_F(ModelRepositoryTest, AFailedLoadIsTriedAgain) {
   options_.retry_min = std::chrono::milliseconds(5);
   options_.retry_max = std::chrono::milliseconds(20);
@@ -395,6 +423,8 @@ TEST_F(ModelRepositoryTest, ARootThatVanishesChangesNothing) {
   fs::create_directories(root());              // where something was mounted
   EXPECT_TRUE(repository_->Load("ctr").ok());  // it is served
   EXPECT_THAT(Status(0, "").reason, HasSubstr("mounted"));
+  EXPECT_EQ(repository_->Load("other").code(), absl::StatusCode::kUnavailable);
+  EXPECT_THAT(repository_->Load("other").message(), AllOf(HasSubstr("'other'"), HasSubstr("cannot be read")));
   EXPECT_THAT(Served(), ElementsAre(1));
   fs::remove_all(root());
   fs::rename(away, root());

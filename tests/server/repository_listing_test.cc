@@ -121,5 +121,47 @@ TEST_F(RepositoryListingTest, WhatCannotBeReadIsSaid) {
   EXPECT_FALSE(ListRepository(root())->models.at("loop").status.ok());
 }
 
+TEST_F(RepositoryListingTest, WhatCannotBeLookedAtDoesNotHideTheRest) {
+  Write("ctr/3/model.hilomoe");
+  Write("ctr/policy.textproto", "latest_versions: 2");
+  fs::create_directory_symlink("4", root() + "/ctr/4");
+  auto listing = ListRepository(root());
+  ASSERT_TRUE(listing.ok()) << listing.status();
+  const ListedModel& model = listing->models.at("ctr");
+  EXPECT_TRUE(model.status.ok());
+  ASSERT_THAT(model.versions, ElementsAre(Key(3), Key(4)));
+  EXPECT_TRUE(model.versions.at(3).status.ok());
+  EXPECT_THAT(model.versions.at(4).status.message(), HasSubstr(root() + "/ctr/4/model.hilomoe"));
+  EXPECT_TRUE(model.policy->text.ok());
+  // Nor does a policy hide versions.
+  fs::remove(root() + "/ctr/policy.textproto");
+  fs::create_symlink("policy.textproto", root() + "/ctr/policy.textproto");
+  listing = ListRepository(root());
+  EXPECT_TRUE(listing->models.at("ctr").status.ok());
+  EXPECT_THAT(listing->models.at("ctr").versions, ElementsAre(Key(3), Key(4)));
+  EXPECT_FALSE(listing->models.at("ctr").policy->text.ok());
+}
+
+// What it leads to may lie on a mount that is away.
+TEST_F(RepositoryListingTest, ALinkToNothingIsNotDeleted) {
+  Write("ctr/3/model.hilomoe");
+  fs::create_symlink("away/policy", root() + "/ctr/policy.textproto");
+  fs::create_directory_symlink("away/4", root() + "/ctr/4");
+  fs::create_directories(root() + "/ctr/5");
+  fs::create_symlink("away/file", root() + "/ctr/5/model.hilomoe");
+  fs::create_directory_symlink("away/model", root() + "/linked");
+  const auto listing = ListRepository(root());
+  ASSERT_TRUE(listing.ok()) << listing.status();
+  EXPECT_THAT(listing->models.at("linked").status.message(), HasSubstr(root() + "/linked' is a link to nothing"));
+  const ListedModel& model = listing->models.at("ctr");
+  EXPECT_TRUE(model.status.ok());
+  EXPECT_THAT(model.policy->text.status().message(), HasSubstr("policy.textproto' is a link to nothing"));
+  ASSERT_THAT(model.versions, ElementsAre(Key(3), Key(4), Key(5)));
+  EXPECT_TRUE(model.versions.at(3).status.ok());
+  EXPECT_THAT(model.versions.at(4).status.message(), HasSubstr("ctr/4' is a link to nothing"));
+  EXPECT_THAT(model.versions.at(5).status.message(), HasSubstr("model.hilomoe' is a link to nothing"));
+  EXPECT_THAT(listing->skipped, SizeIs(0));
+}
+
 }  // namespace
 }  // namespace hilomoe

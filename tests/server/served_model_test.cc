@@ -11,6 +11,7 @@
 #include <thread>
 
 #include "absl/strings/match.h"
+#include "server/disposal_thread.h"
 #include "test_client.h"
 #include "test_model.h"
 
@@ -43,12 +44,15 @@ TEST(ServedModelTest, SurvivesMemoryThatRunsOut) {
     threads.serving = 64;
     // Memory of a thread's own would be reserved beforehand, for the limit not to matter.
     ::mallopt(M_ARENA_MAX, 1);
+    DisposalThread disposal(/*low_priority=*/false, nullptr);
+    const auto dispose = [&disposal](std::unique_ptr<const ServedModel> model) { disposal.Take(std::move(model)); };
     int refused = 0, beside_the_file = 0;
     for (size_t more = 0; more < size_t{256} << 20; more += size_t{32} << 10) {
       ::malloc_trim(0);
       LimitAddressSpace(AddressSpace() + more);
-      const absl::Status status = ServedModel::Load({"ctr", 1, path}, threads, {.threads = 2}).status();
+      const auto model = ServedModel::Load({"ctr", 1, path}, threads, {.threads = 2, .dispose = dispose});
       LimitAddressSpace(RLIM_INFINITY);
+      const absl::Status& status = model.status();
       if (status.ok()) {
         std::fprintf(stderr, "loaded after %d refusals\n", refused);
         std::_Exit(beside_the_file > 0 && beside_the_file < refused ? 0 : 1);

@@ -34,21 +34,23 @@ grpc::Status AdminService::RepositoryIndex(grpc::ServerContext*, const inference
   return ToGrpcStatus(metadata_.RepositoryIndex(*request, response));
 }
 
-grpc::Status AdminService::RepositoryModelLoad(grpc::ServerContext*,
+grpc::Status AdminService::RepositoryModelLoad(grpc::ServerContext* context,
                                                const inference::RepositoryModelLoadRequest* request,
                                                inference::RepositoryModelLoadResponse*) {
   absl::Status status = CheckRepositoryName(request->repository_name());
   if (status.ok() && !request->parameters().empty()) {
     status = absl::InvalidArgumentError("parameters: none is known; a model is loaded as it lies in the repository");
   }
-  return ToGrpcStatus(status.ok() ? repository_->Load(request->model_name()) : status);
+  return ToGrpcStatus(
+      status.ok() ? repository_->Load(request->model_name(), [context] { return context->IsCancelled(); }) : status);
 }
 
-grpc::Status AdminService::RepositoryModelUnload(grpc::ServerContext*,
+grpc::Status AdminService::RepositoryModelUnload(grpc::ServerContext* context,
                                                  const inference::RepositoryModelUnloadRequest* request,
                                                  inference::RepositoryModelUnloadResponse*) {
   const absl::Status status = CheckRepositoryName(request->repository_name());
-  return ToGrpcStatus(status.ok() ? repository_->Unload(request->model_name()) : status);
+  return ToGrpcStatus(
+      status.ok() ? repository_->Unload(request->model_name(), [context] { return context->IsCancelled(); }) : status);
 }
 
 }  // namespace hilomoe

@@ -23,6 +23,8 @@
 namespace hilomoe {
 namespace {
 
+constexpr std::chrono::milliseconds kLookForAbandoned{100};
+
 using Clock = ModelLedger::Clock;
 using Loaded = absl::StatusOr<std::shared_ptr<const ServedModel>>;
 
@@ -91,7 +93,7 @@ class ModelRepository::Keeper {
     const std::lock_guard<std::mutex> lock(mutex_);
     return ledger_.Counts();
   }
-  absl::Status Execute(const std::string& model, bool load);
+  absl::Status Execute(const std::string& model, bool load, const std::function<bool()>& abandoned);
   void Listen(std::function<void()> changed);
   void Stop();
 
@@ -331,13 +333,19 @@ void ModelRepository::Keeper::RunLoads() {
   }
 }
 
-absl::Status ModelRepository::Keeper::Execute(const std::string& model, bool load) {
+absl::Status ModelRepository::Keeper::Execute(const std::string& model, bool load,
+                                              const std::function<bool()>& abandoned) {
   Command command{.model = model, .load = load, .result = std::nullopt};
   std::unique_lock<std::mutex> lock(mutex_);
   if (stopping_) return absl::UnavailableError("the server is shutting down");
   commands_.push_back(&command);
   wake_->watch.Wake();
-  command_done_.wait(lock, [&] { return command.result.has_value(); });
+  const auto done = [&] { return command.result.has_value(); };
+  while (!command_done_.wait_for(lock, kLookForAbandoned, done)) {
+    if (!abandoned || !abandoned()) continue;
+    std::erase(commands_, &command);
+    return absl::CancelledError("nobody waits for this any more; what was begun goes on");
+  }
   return *command.result;
 }
 
@@ -381,8 +389,12 @@ ModelRepository::~ModelRepository() = default;
 std::shared_ptr<const ModelTable> ModelRepository::table() const { return keeper_->published().Get(); }
 std::vector<ModelStatus> ModelRepository::Index() const { return keeper_->Index(); }
 std::vector<ModelCounts> ModelRepository::Counts() const { return keeper_->Counts(); }
-absl::Status ModelRepository::Load(const std::string& model) { return keeper_->Execute(model, /*load=*/true); }
-absl::Status ModelRepository::Unload(const std::string& model) { return keeper_->Execute(model, /*load=*/false); }
+absl::Status ModelRepository::Load(const std::string& model, const std::function<bool()>& abandoned) {
+  return keeper_->Execute(model, /*load=*/true, abandoned);
+}
+absl::Status ModelRepository::Unload(const std::string& model, const std::function<bool()>& abandoned) {
+  return keeper_->Execute(model, /*load=*/false, abandoned);
+}
 void ModelRepository::Listen(std::function<void()> changed) { keeper_->Listen(std::move(changed)); }
 void ModelRepository::Stop() { keeper_->Stop(); }
 

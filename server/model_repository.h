@@ -60,10 +60,11 @@ class ModelRepository {
   // without waiting for a retry's time. Returns when that is done. NOT_FOUND for a model that the repository does not
   // have, UNAVAILABLE while that is unknown, ABORTED when it was unloaded meanwhile; else the error of the newest
   // version that failed.
-  absl::Status Load(const std::string& model);
+  // `abandoned` is asked now and then; true ends the wait with CANCELLED.
+  absl::Status Load(const std::string& model, const std::function<bool()>& abandoned = nullptr);
   // Takes the model out of service, and keeps it so until Load, whatever happens in the repository; not beyond this
   // process. Returns when no request finds it any more; those under way end as usual. NOT_FOUND as for Load.
-  absl::Status Unload(const std::string& model);
+  absl::Status Unload(const std::string& model, const std::function<bool()>& abandoned = nullptr);
 
   // `changed` is called at once, and on the repository's thread whenever the table or what Index says has changed, one
   // call at a time. It may call table, Index and Counts, not Load, Unload, Listen or Stop. Never again once Stop has

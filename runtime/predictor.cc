@@ -260,6 +260,11 @@ absl::Status Predictor::Predict(const RequestView& request, Workspace* workspace
     return absl::CancelledError("the evaluation was abandoned");
   }
   for (float& score : scores) score = static_cast<float>(1 / (1 + std::exp(-static_cast<double>(score))));
+  if (const auto bad = std::find_if(scores.begin(), scores.end(), [](float score) { return std::isnan(score); });
+      bad != scores.end()) {
+    return absl::InvalidArgumentError(absl::StrCat("candidate ", bad - scores.begin(),
+                                                   ": no score; its numbers are so large that the model overflows"));
+  }
   if (times != nullptr) *times = {encoded - start, NowNs() - encoded};
   return absl::OkStatus();
 }

@@ -23,18 +23,24 @@ ServedBlock::ServedBlock(const BlockSpec& block, const ServingBlockTensors<const
   } else {
     experts_ = std::make_unique<PackedProduct>(*matrices.u, 0, matrices.u->rows, true);
   }
+  // The file's row of an expert becomes a column: then the logits that a score adds to lie side by side.
+  const size_t n = block.layers * block.experts;
+  gram_.resize(n * n);
+  for (size_t i = 0; i < n; ++i) {
+    for (size_t j = 0; j < n; ++j) gram_[j * n + i] = tensors.gram[i * n + j];
+  }
   routing_ = {static_cast<int>(block.layers),
               static_cast<int>(block.experts),
               static_cast<int>(block.top_k),
               tensors.alpha[0],
               tensors.tau,
               tensors.c,
-              tensors.gram};
+              gram_.data()};
 }
 
 size_t ServedBlock::bytes() const {
   return candidate_.bytes() + (context_ != nullptr ? context_->bytes() : 0) +
-         (experts_ != nullptr ? experts_->bytes() : 0) + kept_u_.size() * sizeof(float);
+         (experts_ != nullptr ? experts_->bytes() : 0) + (kept_u_.size() + gram_.size()) * sizeof(float);
 }
 
 size_t ServedBlock::scratchpad_bytes() const {

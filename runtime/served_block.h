@@ -62,6 +62,7 @@ class ServedBlock {
   const PackedProduct candidate_;                 // of the other columns, or none
   std::unique_ptr<const PackedProduct> experts_;  // U of dense routing
   std::vector<float> kept_u_;                     // U [L*K, O] of top-k routing
+  std::vector<float> gram_;                       // kernels::Routing's
   kernels::Routing routing_{};
 };
 

@@ -32,7 +32,7 @@ struct Routing {
   float query_scale;          // alpha
   const float* logit_scale;   // tau  [L]
   const float* logit_offset;  // c    [L*K]
-  const float* gram;          // G    [L*K, L*K], row l*K+a, column j*K+b = V_l[a] . V_j[b]; only j < l is read
+  const float* gram;          // G    [L*K, L*K], row j*K+b, column l*K+a = V_l[a] . V_j[b]; only j < l is read
 };
 
 // What the operands of a product are rounded to. Sums are float32, of kInt8 int32, which is exact.

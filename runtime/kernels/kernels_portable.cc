@@ -23,9 +23,9 @@ constexpr int kTileColumns = 32;
 void Logits(const Routing& routing, int layer, float query_scale, const float* r, const float* scores, float* z) {
   const int known = layer * routing.experts;
   for (int i = 0; i < routing.experts; ++i) {
-    const float* gram = routing.gram + Offset(known + i, routing.layers * routing.experts);
+    const int stack = routing.layers * routing.experts;
     float sum = query_scale * r[known + i];
-    for (int c = 0; c < known; ++c) sum += scores[c] * gram[c];
+    for (int c = 0; c < known; ++c) sum += scores[c] * routing.gram[Offset(c, stack) + known + i];
     z[i] = routing.logit_scale[layer] * sum + routing.logit_offset[known + i];
   }
 }

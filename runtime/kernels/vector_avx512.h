@@ -21,9 +21,10 @@ struct Avx512 {
   // Every multiply-add loads its own vector of U, so what counts is that 64 rows of it, 16 KiB, stay in L1 (L2 gives
   // half the width a cycle); 4 chains a row, and rows overlap.
   static constexpr int kTopKVectors = 4;
-  // 8 logits share each load of a score: 8 chains hide a latency of 4 at two multiply-adds a cycle, 8 row pointers
-  // still fit the general registers.
+  // 8 logits share each load of a score: 8 chains hide a latency of 4 at two multiply-adds a cycle.
   static constexpr int kGramExperts = 8;
+  // Up to so many rows are routed one by one: alone one takes about a third of the time of a tile.
+  static constexpr int kSingleRows = 2;
 
   static Mask First(int n) { return static_cast<Mask>((1u << n) - 1); }
 

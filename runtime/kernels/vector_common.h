@@ -2,8 +2,9 @@
 // defines in its unnamed namespace: so everything instantiated is local to that file and compiled with its flags alone.
 //
 // V has kLanes floats (Float), as many int32 (Int), one truth value per lane (Mask), the operations that
-// vector_routing.h and vector_experts.h use, "First" variants that touch only the first n lanes in memory (loads give 0
-// in the others), and the tile constants kTopKVectors and kGramExperts, explained where set.
+// vector_routing.h, vector_row_routing.h, vector_product.h and vector_experts.h use, "First" variants that touch only
+// the first n lanes in memory (loads give 0 in the others), and the constants kTopKVectors, kGramExperts and
+// kSingleRows, explained where set.
 #ifndef HILOMOE_RUNTIME_KERNELS_VECTOR_COMMON_H_
 #define HILOMOE_RUNTIME_KERNELS_VECTOR_COMMON_H_
 

@@ -3,6 +3,7 @@
 // *Rows* go into lanes: a tile of kLanes rows is transposed on the way in and out, and the whole chain (Gram products,
 // softmax, selection) is then elementwise over experts, without one reduction across lanes and with no dependence of a
 // row on its neighbours. The scores of a tile (usual L*K = 64 at 16 lanes: 4 KiB) stay in the L1 cache.
+// Up to V::kSingleRows rows, which would leave most lanes empty, take vector_row_routing.h's way instead.
 #ifndef HILOMOE_RUNTIME_KERNELS_VECTOR_ROUTING_H_
 #define HILOMOE_RUNTIME_KERNELS_VECTOR_ROUTING_H_
 
@@ -10,6 +11,7 @@
 
 #include "runtime/kernels/kernels.h"
 #include "runtime/kernels/vector_common.h"
+#include "runtime/kernels/vector_row_routing.h"
 
 namespace hilomoe::kernels {
 
@@ -49,6 +51,7 @@ void Logits(const Routing& routing, int layer, int rows, const float* r, int lda
   constexpr int kLanes = V::kLanes;
   constexpr int kBlock = V::kGramExperts;
   const int experts = routing.experts;
+  const int stack = routing.layers * experts;
   const int known = layer * experts;  // scores of the layers before
   float* logits = scores + Offset(known, kLanes);
   for (int e = 0; e < experts; e += kLanes) {
@@ -59,19 +62,19 @@ void Logits(const Routing& routing, int layer, int rows, const float* r, int lda
   }
   const Float logit_scale = V::Broadcast(routing.logit_scale[layer]);
   for (int e = 0; e < experts; e += kBlock) {
+    const int count = AtMost(kBlock, experts - e);
     // The last block repeats the last expert instead of branching on its size.
-    const float* gram[kBlock];
+    int at[kBlock];
     Float z[kBlock];
     for (int i = 0; i < kBlock; ++i) {
-      const int expert = AtMost(e + i, experts - 1);
-      gram[i] = routing.gram + Offset(known + expert, routing.layers * experts);
-      z[i] = V::Load(logits + expert * kLanes);
+      at[i] = AtMost(i, count - 1);
+      z[i] = V::Load(logits + (e + at[i]) * kLanes);
     }
-    for (int c = 0; c < known; ++c) {
+    const float* gram = routing.gram + known + e;
+    for (int c = 0; c < known; ++c, gram += stack) {
       const Float s = V::Load(scores + Offset(c, kLanes));
-      for (int i = 0; i < kBlock; ++i) z[i] = V::MulAdd(s, V::Broadcast(gram[i][c]), z[i]);
+      for (int i = 0; i < kBlock; ++i) z[i] = V::MulAdd(s, V::Broadcast(gram[at[i]]), z[i]);
     }
-    const int count = AtMost(kBlock, experts - e);
     for (int i = 0; i < count; ++i) {
       const Float offset = V::Broadcast(routing.logit_offset[known + e + i]);
       V::Store(logits + (e + i) * kLanes, V::MulAdd(logit_scale, z[i], offset));
@@ -181,14 +184,19 @@ void RouteDense(const Routing& routing, int rows, const float* a, const float* r
     const int count = AtMost(V::kLanes, rows - first);
     const float* tile_a = a + Offset(first, lda);
     const float* tile_r = r != nullptr ? r + Offset(first, lda) : tile_a;
-    const auto scale = QueryScale<V>(routing, count, inverse_norm != nullptr ? inverse_norm + first : nullptr);
+    const float* norm = inverse_norm != nullptr ? inverse_norm + first : nullptr;
+    float* tile_scores = scores != nullptr ? scores + Offset(first, lds) : nullptr;
+    if (count <= V::kSingleRows) {
+      RouteRows<V>(routing, count, tile_a, tile_r, lda, norm, gated + Offset(first, ldg), ldg, nullptr, 0, tile_scores,
+                   lds);
+      return;
+    }
+    const auto scale = QueryScale<V>(routing, count, norm);
     for (int layer = 0; layer < routing.layers; ++layer) {
       Logits<V>(routing, layer, count, tile_r, lda, scale, tile.scores);
       Softmax<V>(routing.experts, nullptr, tile.scores + Offset(layer * routing.experts, V::kLanes));
     }
-    if (scores != nullptr) {
-      StoreScores<V>(count, columns, tile, nullptr, 0, scores + Offset(first, lds), lds);
-    }
+    if (scores != nullptr) StoreScores<V>(count, columns, tile, nullptr, 0, tile_scores, lds);
     StoreScores<V>(count, columns, tile, tile_a, lda, gated + Offset(first, ldg), ldg);
   }
 }
@@ -201,7 +209,14 @@ void RouteTopK(const Routing& routing, int rows, const float* a, const float* r,
     const int count = AtMost(V::kLanes, rows - first);
     const float* tile_a = a + Offset(first, lda);
     const float* tile_r = r != nullptr ? r + Offset(first, lda) : tile_a;
-    const auto scale = QueryScale<V>(routing, count, inverse_norm != nullptr ? inverse_norm + first : nullptr);
+    const float* norm = inverse_norm != nullptr ? inverse_norm + first : nullptr;
+    float* tile_scores = scores != nullptr ? scores + Offset(first, lds) : nullptr;
+    if (count <= V::kSingleRows) {
+      RouteRows<V>(routing, count, tile_a, tile_r, lda, norm, gated + Offset(first, ldg), ldg,
+                   index + Offset(first, ldi), ldi, tile_scores, lds);
+      return;
+    }
+    const auto scale = QueryScale<V>(routing, count, norm);
     for (int layer = 0; layer < routing.layers; ++layer) {
       float* z = tile.scores + Offset(layer * routing.experts, V::kLanes);
       Logits<V>(routing, layer, count, tile_r, lda, scale, tile.scores);
@@ -211,7 +226,7 @@ void RouteTopK(const Routing& routing, int rows, const float* a, const float* r,
                    index + Offset(first, ldi), ldi);
     }
     if (scores != nullptr) {
-      StoreScores<V>(count, routing.layers * routing.experts, tile, nullptr, 0, scores + Offset(first, lds), lds);
+      StoreScores<V>(count, routing.layers * routing.experts, tile, nullptr, 0, tile_scores, lds);
     }
   }
 }

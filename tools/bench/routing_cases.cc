@@ -61,7 +61,8 @@ struct RoutingOperands {
       for (int i = 0; i < kExperts; ++i) {
         const int at = l * kExperts + i;
         Rounded sum = Rounded(routing.query_scale) * Rounded(inverse_norm[r]) * Rounded(row_a[at]);
-        for (int j = 0; j < l * kExperts; ++j) sum += s[j] * Rounded(gram[static_cast<size_t>(at) * kStack + j]);
+        for (int j = 0; j < l * kExperts; ++j)
+          sum += s[j] * Rounded(gram[static_cast<size_t>(j) * kStack + static_cast<size_t>(at)]);
         z[i] = Rounded(logit_scale[l]) * sum + Rounded(logit_offset[at]);
       }
       const double gap = ReferenceScores(z, static_cast<size_t>(top_k), &s[l * kExperts]);

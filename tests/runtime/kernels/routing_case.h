@@ -32,11 +32,11 @@ struct RoutingCase {
     FillGram([] { return 0.0f; });
   }
 
-  // Only columns of earlier layers: the others keep the sentinel's NaN, which shows if it is read.
+  // Only what later layers take from earlier ones: the others keep the sentinel's NaN, which shows if it is read.
   template <class F>
   void FillGram(F value) {
     for (int i = 0; i < stack; ++i) {
-      for (int j = 0; j < i / experts * experts; ++j) gram.at(i, j) = value();
+      for (int j = 0; j < i / experts * experts; ++j) gram.at(j, i) = value();
     }
   }
 

@@ -38,7 +38,7 @@ Reference Route(RoutingCase& test, int r) {
       double magnitude = std::abs(sum);
       double carried = 0;
       for (int c = 0; c < known; ++c) {
-        const double g = test.gram.at(known + i, c);
+        const double g = test.gram.at(c, known + i);
         sum += ref.scores[c] * g;
         magnitude += (ref.scores[c] + ref.bounds[c]) * std::abs(g);
         carried += ref.bounds[c] * std::abs(g);

@@ -69,7 +69,7 @@ TEST_P(RoutingValuesTest, SaturatedRoutingIsExact) {
         for (int i = 0; i < experts; ++i) {
           const int c = layer * experts + i;
           double sum = 1000.0 * test.a.at(r, c);
-          for (const int winner : winners) sum += test.gram.at(c, winner);
+          for (const int winner : winners) sum += test.gram.at(winner, c);
           z[i] = 4 * sum - 200 * i;
         }
         const int best = layer * experts + static_cast<int>(std::max_element(z.begin(), z.end()) - z.begin());

@@ -3,17 +3,20 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <sched.h>
 
 #include <atomic>
+#include <chrono>
+#include <cstdint>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <memory>
+#include <string>
 #include <thread>
+#include <vector>
 
+#include "repository_fixture.h"
 #include "runtime/column_view.h"
-#include "test_client.h"
-#include "test_model.h"
 
 namespace hilomoe {
 namespace {
@@ -23,69 +26,8 @@ using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
-using ::testing::Pair;
 
-constexpr auto kLong = std::chrono::hours(1);
-
-class ModelRepositoryTest : public ::testing::Test {
- protected:
-  ModelRepositoryTest() {
-    options_.root = root();
-    options_.poll_interval = kLong;  // what is found, inotify has told
-    options_.retry_min = options_.retry_max = kLong;
-  }
-
-  void Start() {
-    auto repository = ModelRepository::Start(options_);
-    ASSERT_TRUE(repository.ok()) << repository.status();
-    repository_ = *std::move(repository);
-  }
-  absl::Status StartError() const { return ModelRepository::Start(options_).status(); }
-
-  // A version appears as a whole; its weights differ by `seed`.
-  std::string Publish(uint64_t version, uint32_t seed = 1) {
-    TestModelOptions model{.model = "ctr", .version = version, .seed = seed};
-    const std::string path = WriteTestModel(beside_.path(), model);
-    const fs::path directory = fs::path(root()) / "ctr" / std::to_string(version);
-    fs::create_directories(directory);
-    fs::rename(path, directory / "model.hilomoe");
-    return (directory / "model.hilomoe").string();
-  }
-  void WritePolicy(const std::string& text) {
-    std::ofstream(beside_.path() + "/policy") << text;
-    fs::rename(beside_.path() + "/policy", root() + "/ctr/policy.textproto");
-  }
-  void Delete(uint64_t version) { fs::remove_all(root() + "/ctr/" + std::to_string(version)); }
-
-  absl::StatusOr<std::shared_ptr<const ServedModel>> Find(const std::string& label = "") const {
-    return repository_->table()->Find("ctr", 0, label);
-  }
-  std::vector<uint64_t> Served() const {
-    std::vector<uint64_t> versions;
-    for (const auto& model : repository_->table()->models()) versions.push_back(model->version());
-    return versions;
-  }
-  bool WaitForServed(const std::vector<uint64_t>& versions) const {
-    return WaitUntil([&] { return Served() == versions; });
-  }
-  ModelStatus Status(uint64_t version, const std::string& model = "ctr") const {
-    for (const ModelStatus& status : repository_->Index()) {
-      if (status.model == model && status.version == version) return status;
-    }
-    return {.model = "none"};
-  }
-  bool WaitForState(uint64_t version, ModelState state) const {
-    return WaitUntil([&] { return Status(version).state == state && Status(version).model != "none"; });
-  }
-  const std::string& root() const { return directory_.path(); }
-
- private:
-  TemporaryDirectory directory_, beside_;
-
- protected:
-  ModelRepositoryOptions options_;
-  std::unique_ptr<ModelRepository> repository_;
-};
+using ModelRepositoryTest = RepositoryFixture;
 
 // Scores of `model` on the workspace of a thread.
 std::vector<float> ScoresOf(const ServedModel& model, int thread, const v1::ScoreRequest& request) {
@@ -378,65 +320,6 @@ TEST_F(ModelRepositoryTest, ARequestThatFindsAModelBrokenTakesItOut) {
   EXPECT_EQ(repository_->Counts()[0].breakages, 1);
 }
 
-TEST_F(ModelRepositoryTest, VersionsAndLabelsFollowThePolicyFile) {
-  for (const uint64_t version : {3, 4, 5}) Publish(version);
-  WritePolicy("versions: 3 versions: 4 labels { name: 'stable' version: 3 } labels { name: 'canary' version: 4 }");
-  Start();
-  EXPECT_THAT(Served(), ElementsAre(3, 4));
-  EXPECT_EQ((*Find("stable"))->version(), 3);
-  EXPECT_EQ((*Find("canary"))->version(), 4);
-  EXPECT_EQ(Find("other").status().code(), absl::StatusCode::kNotFound);
-  WritePolicy("versions: 3 versions: 5 labels { name: 'stable' version: 3 } labels { name: 'canary' version: 5 }");
-  EXPECT_TRUE(WaitForServed({3, 5}));
-  EXPECT_EQ((*Find("canary"))->version(), 5);
-  WritePolicy("versions: 3 versions: 5 labels { name: 'stable' version: 5 }");
-  EXPECT_TRUE(WaitUntil([&] { return (*Find("stable"))->version() == 5; }));
-  WritePolicy("versions: oops");
-  EXPECT_TRUE(WaitUntil([&] { return Status(0).state == ModelState::kFailed; }));
-  EXPECT_THAT(Served(), ElementsAre(3, 5));
-  fs::remove(root() + "/ctr/policy.textproto");
-  EXPECT_TRUE(WaitForServed({5}));
-  EXPECT_EQ(Find("stable").status().code(), absl::StatusCode::kNotFound);
-}
-
-TEST_F(ModelRepositoryTest, APolicyOfTheServer) {
-  for (const uint64_t version : {3, 4}) Publish(version);
-  v1::ModelPolicy policy;
-  policy.set_name("ctr");
-  policy.add_versions(3);
-  options_.policies.push_back(policy);
-  policy.set_name("absent");
-  options_.policies.push_back(policy);
-  Start();
-  EXPECT_THAT(Served(), ElementsAre(3));
-  EXPECT_EQ(repository_->table()->Find("absent", 0).status().code(), absl::StatusCode::kUnavailable);
-  EXPECT_EQ(Status(3, "absent").state, ModelState::kFailed);
-}
-
-TEST_F(ModelRepositoryTest, ARootThatVanishesChangesNothing) {
-  Publish(1);
-  Start();
-  const std::string away = root() + ".away";
-  fs::rename(root(), away);
-  EXPECT_TRUE(WaitUntil([&] { return Status(0, "").state == ModelState::kFailed; }));
-  EXPECT_THAT(Served(), ElementsAre(1));
-  fs::create_directories(root());              // where something was mounted
-  EXPECT_TRUE(repository_->Load("ctr").ok());  // it is served
-  EXPECT_THAT(Status(0, "").reason, HasSubstr("mounted"));
-  EXPECT_EQ(repository_->Load("other").code(), absl::StatusCode::kUnavailable);
-  EXPECT_THAT(repository_->Load("other").message(), AllOf(HasSubstr("'other'"), HasSubstr("cannot be read")));
-  EXPECT_THAT(Served(), ElementsAre(1));
-  fs::remove_all(root());
-  fs::rename(away, root());
-  Publish(2);
-  EXPECT_TRUE(repository_->Load("ctr").ok());
-  EXPECT_THAT(Served(), ElementsAre(2));
-  EXPECT_EQ(Status(0, "").model, "none");
-  // It is watched again.
-  Publish(3);
-  EXPECT_TRUE(WaitForServed({3}));
-}
-
 TEST_F(ModelRepositoryTest, AModelWhoseFolderGoesIsUnloaded) {
   Publish(1);
   WriteTestModel(root(), {.model = "cvr", .version = 5});
@@ -445,103 +328,6 @@ TEST_F(ModelRepositoryTest, AModelWhoseFolderGoesIsUnloaded) {
   fs::remove_all(root() + "/ctr");
   EXPECT_TRUE(WaitForServed({5}));
   EXPECT_TRUE(WaitUntil([&] { return Find().status().code() == absl::StatusCode::kNotFound; }));
-}
-
-TEST_F(ModelRepositoryTest, UnloadLastsUntilLoad) {
-  Publish(1);
-  WriteTestModel(root(), {.model = "cvr", .version = 5});
-  Start();
-  ASSERT_TRUE(repository_->Unload("ctr").ok());
-  EXPECT_THAT(Served(), ElementsAre(5));
-  EXPECT_EQ(Find().status().code(), absl::StatusCode::kUnavailable);
-  Publish(2);
-  ASSERT_TRUE(WaitForState(2, ModelState::kUnloaded));
-  EXPECT_THAT(Served(), ElementsAre(5));
-  ASSERT_TRUE(repository_->Load("ctr").ok());
-  EXPECT_THAT(Served(), ElementsAre(2, 5));
-  EXPECT_TRUE(repository_->Load("ctr").ok());  // nothing to do
-  for (const char* name : {"nope", "", "..", "../ctr", "ctr/2"}) {
-    EXPECT_EQ(repository_->Load(name).code(), absl::StatusCode::kNotFound) << name;
-    EXPECT_EQ(repository_->Unload(name).code(), absl::StatusCode::kNotFound) << name;
-  }
-  const std::string path = Publish(3);
-  ASSERT_TRUE(WaitForServed({3, 5}));
-  fs::resize_file(path, 10);
-  EXPECT_EQ(repository_->Load("ctr").code(), absl::StatusCode::kDataLoss);
-  EXPECT_THAT(Served(), ElementsAre(3, 5));  // as it was
-  repository_->Stop();
-  EXPECT_EQ(repository_->Load("ctr").code(), absl::StatusCode::kUnavailable);
-  EXPECT_THAT(Served(), ElementsAre(3, 5));
-}
-
-TEST_F(ModelRepositoryTest, ListenersAreTold) {
-  Publish(1);
-  Start();
-  std::atomic<uint64_t> seen{0};
-  std::atomic<bool> failed{false};
-  std::atomic<int> calls{0};
-  repository_->Listen([&] {
-    ++calls;
-    const auto model = repository_->table()->Find("ctr", 0);
-    if (model.ok()) seen = (*model)->version();
-    for (const ModelStatus& status : repository_->Index()) failed = failed || status.state == ModelState::kFailed;
-  });
-  EXPECT_EQ(seen, 1);
-  Publish(2);
-  EXPECT_TRUE(WaitUntil([&] { return seen == 2; }));
-  WriteTestModel(root(), {.version = 3, .wrong_golden = true});
-  EXPECT_TRUE(WaitUntil([&] { return failed.load(); }));
-  repository_->Stop();
-  const int before = calls;
-  Publish(4);
-  EXPECT_EQ(calls, before);
-}
-
-// The policy of the thread whose name begins so; -1: there is none.
-int PolicyOfThread(const std::string& name) {
-  for (const auto& task : fs::directory_iterator("/proc/self/task")) {
-    std::ifstream file(task.path() / "comm");
-    std::string comm;
-    std::getline(file, comm);
-    if (comm == name) return sched_getscheduler(std::stoi(task.path().filename().string()));
-  }
-  return -1;
-}
-
-TEST_F(ModelRepositoryTest, LoadsInTimeThatIsLeftOver) {
-  Publish(1);
-  for (const bool idle : {true, false}) {
-    options_.load_at_idle_priority = idle;
-    Start();
-    for (const char* thread : {"model loader", "model disposal"}) {
-      EXPECT_TRUE(WaitUntil([&] { return PolicyOfThread(thread) == (idle ? SCHED_IDLE : SCHED_OTHER); })) << thread;
-    }
-    EXPECT_TRUE(WaitUntil([&] { return PolicyOfThread("model keeper") == SCHED_OTHER; }));
-    repository_.reset();
-  }
-}
-
-TEST_F(ModelRepositoryTest, StopGivesUpALoad) {
-  Publish(1);
-  std::atomic<bool> loading{false}, stopped{false};
-  std::atomic<int> starts{0};
-  options_.available_memory = [&] {
-    if (++starts == 1) return 1e9;
-    loading = true;
-    WaitUntil([&] { return stopped.load(); });
-    return 1e9;
-  };
-  Start();
-  Publish(2);
-  ASSERT_TRUE(WaitUntil([&] { return loading.load(); }));
-  EXPECT_EQ(Status(2).state, ModelState::kLoading);
-  std::thread stopping([&] { repository_->Stop(); });
-  // What is asked for meanwhile is answered, too.
-  EXPECT_EQ(repository_->Load("ctr").code(), absl::StatusCode::kUnavailable);
-  stopped = true;
-  stopping.join();
-  EXPECT_THAT(Served(), ElementsAre(1));
-  EXPECT_EQ(repository_->Counts()[0].load_failures, 0);
 }
 
 }  // namespace

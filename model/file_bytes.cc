@@ -1,12 +1,10 @@
 #include "model/file_bytes.h"
 
 #include <fcntl.h>
-#include <sanitizer/asan_interface.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <utility>
 
@@ -20,52 +18,6 @@
 #endif
 
 namespace hilomoe {
-namespace {
-
-constexpr size_t kHugePage = size_t{2} << 20;
-
-// In pieces: other threads of the process that map or unmap something, as allocators do, wait for each of them.
-void Unmap(std::byte* data, size_t bytes) {
-  constexpr size_t kPiece = 16 * kHugePage;
-  for (size_t done = 0; done < bytes; done += kPiece) ::munmap(data + done, std::min(kPiece, bytes - done));
-}
-
-}  // namespace
-
-absl::StatusOr<AnonymousMemory> AnonymousMemory::Allocate(size_t size) {
-  AnonymousMemory memory;
-  if (size == 0) return memory;
-  const size_t mapped = (size + kHugePage - 1) / kHugePage * kHugePage;
-  void* data = ::mmap(nullptr, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (data == MAP_FAILED) return absl::ResourceExhaustedError(absl::StrCat("no memory for ", size, " bytes"));
-  // Not for a small one: its first byte would cost zeroing all of a huge page.
-  if (size >= kHugePage) ::madvise(data, mapped, MADV_HUGEPAGE);
-  memory.data_ = static_cast<std::byte*>(data);
-  // Only heap and stack have bounds that address sanitizer knows by itself. Nothing without it, as is the other one.
-  ASAN_POISON_MEMORY_REGION(memory.data_ + size, mapped - size);
-  memory.size_ = size;
-  memory.mapped_ = mapped;
-  return memory;
-}
-
-AnonymousMemory::AnonymousMemory(AnonymousMemory&& other) noexcept
-    : data_(std::exchange(other.data_, nullptr)),
-      size_(std::exchange(other.size_, 0)),
-      mapped_(std::exchange(other.mapped_, 0)) {}
-
-AnonymousMemory& AnonymousMemory::operator=(AnonymousMemory&& other) noexcept {
-  std::swap(data_, other.data_);
-  std::swap(size_, other.size_);
-  std::swap(mapped_, other.mapped_);
-  return *this;
-}
-
-AnonymousMemory::~AnonymousMemory() {
-  if (data_ == nullptr) return;
-  ASAN_UNPOISON_MEMORY_REGION(data_, mapped_);
-  Unmap(data_, mapped_);
-}
-
 FileBytes::Descriptor::~Descriptor() { ::close(number); }
 
 FileBytes::Mapping::~Mapping() {
@@ -73,7 +25,12 @@ FileBytes::Mapping::~Mapping() {
   Unmap(static_cast<std::byte*>(begin), bytes);
 }
 
-absl::StatusOr<FileBytes> FileBytes::Open(const std::string& path, FileMemory memory) {
+FileBytes::Copy::~Copy() {
+  if (const std::shared_ptr<SpareMemory> taker = spare.lock()) taker->Give(std::move(memory));
+}
+
+absl::StatusOr<FileBytes> FileBytes::Open(const std::string& path, FileMemory memory,
+                                          const std::shared_ptr<SpareMemory>& spare) {
   FileBytes bytes;
   bytes.path_ = path;
   // O_NONBLOCK: a pipe under that name must not hold us up until someone writes to it. Regular files ignore it.
@@ -88,10 +45,11 @@ absl::StatusOr<FileBytes> FileBytes::Open(const std::string& path, FileMemory me
   bytes.changed_ = info.st_mtim;
   if (bytes.size_ == 0) return bytes;
   if (memory == FileMemory::kCopy) {
-    absl::StatusOr<AnonymousMemory> copy = AnonymousMemory::Allocate(bytes.size_);
+    absl::StatusOr<AnonymousMemory> copy =
+        spare != nullptr ? spare->Take(bytes.size_) : AnonymousMemory::Allocate(bytes.size_);
     if (!copy.ok()) return absl::ResourceExhaustedError(absl::StrCat("'", path, "': ", copy.status().message()));
-    bytes.copy_ = *std::move(copy);
-    bytes.data_ = bytes.copy_.data();
+    bytes.copy_ = std::make_unique<Copy>(*std::move(copy), spare);
+    bytes.data_ = bytes.copy_->memory.data();
   } else {
     void* data = ::mmap(nullptr, bytes.size_, PROT_READ, MAP_SHARED, fd, 0);
     if (data == MAP_FAILED) return SystemError(errno, "cannot map", path);
@@ -119,7 +77,8 @@ absl::Status FileBytes::Load(size_t begin, size_t end) {
     return absl::OkStatus();
   }
   while (begin < end) {
-    const ssize_t count = ::pread(descriptor_->number, copy_.data() + begin, end - begin, static_cast<off_t>(begin));
+    const ssize_t count =
+        ::pread(descriptor_->number, copy_->memory.data() + begin, end - begin, static_cast<off_t>(begin));
     if (count < 0 && errno == EINTR) continue;
     if (count < 0) return SystemError(errno, "cannot read", path_);
     if (count == 0) return absl::DataLossError(absl::StrCat("'", path_, "' shrank while it was read"));

@@ -12,28 +12,10 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "model/anonymous_memory.h"
 #include "model/sigbus_guard.h"
 
 namespace hilomoe {
-
-// Zeros from the kernel, page-aligned, in transparent huge pages where it gives them.
-class AnonymousMemory {
- public:
-  // RESOURCE_EXHAUSTED when the kernel refuses.
-  static absl::StatusOr<AnonymousMemory> Allocate(size_t size);
-  AnonymousMemory() = default;
-  AnonymousMemory(AnonymousMemory&& other) noexcept;
-  AnonymousMemory& operator=(AnonymousMemory&& other) noexcept;
-  ~AnonymousMemory();
-
-  std::byte* data() const { return data_; }
-  size_t size() const { return size_; }
-
- private:
-  std::byte* data_ = nullptr;
-  size_t size_ = 0;
-  size_t mapped_ = 0;
-};
 
 enum class FileMemory {
   kCopy,  // anonymous memory: nothing that later happens to the file can change or revoke the bytes
@@ -48,8 +30,10 @@ enum class FileMemory {
 // the last change before Open.
 class FileBytes {
  public:
+  // A copy lies in memory of `spare`, unless that is null, and gives it back in the end if `spare` is still there.
   // Errors as SystemError; INVALID_ARGUMENT for what is not a regular file.
-  static absl::StatusOr<FileBytes> Open(const std::string& path, FileMemory memory);
+  static absl::StatusOr<FileBytes> Open(const std::string& path, FileMemory memory,
+                                        const std::shared_ptr<SpareMemory>& spare = nullptr);
   // Copied and loaded.
   static absl::StatusOr<FileBytes> Read(const std::string& path);
 
@@ -73,6 +57,16 @@ class FileBytes {
     Descriptor& operator=(const Descriptor&) = delete;
     const int number;
   };
+  // Given back at the end.
+  struct Copy {
+    Copy(AnonymousMemory memory, std::weak_ptr<SpareMemory> spare)
+        : memory(std::move(memory)), spare(std::move(spare)) {}
+    ~Copy();
+    Copy(const Copy&) = delete;
+    Copy& operator=(const Copy&) = delete;
+    AnonymousMemory memory;
+    const std::weak_ptr<SpareMemory> spare;
+  };
   // Unmapped at the end.
   struct Mapping {
     Mapping(void* begin, size_t bytes) : begin(begin), bytes(bytes), guard(std::in_place, begin, bytes) {}
@@ -89,7 +83,7 @@ class FileBytes {
   size_t size_ = 0;
   timespec changed_{};  // the file's last change before it was opened
   std::unique_ptr<Descriptor> descriptor_;
-  AnonymousMemory copy_;  // one of the two
+  std::unique_ptr<Copy> copy_;  // one of the two
   std::unique_ptr<Mapping> mapping_;
 };
 

@@ -190,7 +190,7 @@ absl::StatusOr<ModelFile> ModelFile::OpenUnverified(const std::string& path, con
 }
 
 absl::StatusOr<ModelFile> ModelFile::Open(const std::string& path, const ModelFileOptions& options, bool verify) {
-  HILOMOE_ASSIGN_OR_RETURN(FileBytes bytes, FileBytes::Open(path, options.memory));
+  HILOMOE_ASSIGN_OR_RETURN(FileBytes bytes, FileBytes::Open(path, options.memory, options.spare));
   ModelFile file(std::move(bytes), options);
   absl::Status status = file.ParseHeader();
   if (status.ok()) {
@@ -198,7 +198,9 @@ absl::StatusOr<ModelFile> ModelFile::Open(const std::string& path, const ModelFi
   }
   if (status.ok()) status = file.BindVocabularies();
   if (status.ok()) status = file.BindTensors();
-  file.options_.cancelled = nullptr;  // what it knows need not live as long as the file
+  // What they know need not live as long as the file.
+  file.options_.cancelled = nullptr;
+  file.options_.spare = nullptr;
   // Of a file that changes under our hands anything may have seemed wrong with it.
   HILOMOE_RETURN_IF_ERROR(file.bytes_.FinishLoading());
   if (!status.ok()) return absl::Status(status.code(), absl::StrCat("'", path, "': ", status.message()));

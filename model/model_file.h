@@ -25,7 +25,8 @@ inline constexpr uint32_t kNewestModelFileVersion = 2;
 struct ModelFileOptions {
   // Of tables and vocabularies; with kMap all other tensors are copied as well.
   FileMemory memory = FileMemory::kCopy;
-  int threads = 1;  // that load and verify, one tensor each at a time
+  std::shared_ptr<SpareMemory> spare = nullptr;  // of the copy; see FileBytes::Open
+  int threads = 1;                               // that load and verify, one tensor each at a time
   // Asked by these threads before every piece of a tensor; true ends Open with CANCELLED. May be empty.
   std::function<bool()> cancelled = nullptr;
 };

@@ -7,13 +7,22 @@
 
 namespace hilomoe {
 
-DisposalThread::DisposalThread(bool low_priority, std::function<void()> disposed)
+DisposalThread::DisposalThread(bool low_priority, std::function<void(const std::string&)> disposed)
     : disposed_(std::move(disposed)), thread_([this, low_priority] { Run(low_priority); }) {}
 
 void DisposalThread::Take(std::unique_ptr<const ServedModel> model) {
   {
     const std::lock_guard<std::mutex> lock(mutex_);
-    if (!stopping_) taken_.push_back(std::move(model));
+    if (!stopping_) models_.push_back(std::move(model));
+  }
+  changed_.notify_one();
+}
+
+void DisposalThread::Take(AnonymousMemory memory) {
+  if (memory.size() == 0) return;
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (!stopping_) memory_.push_back(std::move(memory));
   }
   changed_.notify_one();
 }
@@ -32,18 +41,21 @@ void DisposalThread::Run(bool low_priority) {
   if (low_priority) LowerThreadPriority();
   std::unique_lock<std::mutex> lock(mutex_);
   while (true) {
-    changed_.wait(lock, [this] { return stopping_ || !taken_.empty(); });
-    if (taken_.empty()) return;
+    changed_.wait(lock, [this] { return stopping_ || !models_.empty() || !memory_.empty(); });
+    if (models_.empty() && memory_.empty()) return;
     std::vector<std::unique_ptr<const ServedModel>> models;
-    models.swap(taken_);
+    models.swap(models_);
+    std::vector<AnonymousMemory> memory;
+    memory.swap(memory_);
     lock.unlock();
+    memory.clear();
     for (auto& model : models) {
       const std::string name = model->name();
       const uint64_t version = model->version();
       model.reset();
       LogInfo("unloaded model", {{"model", name}, {"version", version}});
+      if (disposed_) disposed_(name);
     }
-    if (disposed_) disposed_();
     lock.lock();
   }
 }

@@ -63,11 +63,14 @@ class ModelRepository::Keeper {
  public:
   explicit Keeper(ModelRepositoryOptions options)
       : options_(std::move(options)),
-        wake_(std::make_shared<Wake>()),
+        shared_(std::make_shared<Shared>()),
         disposal_(std::make_shared<DisposalThread>(options_.load_at_idle_priority,
-                                                   [wake = wake_] {
-                                                     wake->disposed.store(true);
-                                                     wake->watch.Wake();
+                                                   [shared = shared_](const std::string& model) {
+                                                     {
+                                                       const std::lock_guard<std::mutex> lock(shared->mutex);
+                                                       shared->disposed.push_back(model);
+                                                     }
+                                                     shared->watch.Wake();
                                                    })),
         ledger_(LedgerOptions(options_)) {}
 
@@ -85,6 +88,7 @@ class ModelRepository::Keeper {
   }
 
   const PublishedModelTable& published() const { return published_; }
+  size_t spare_bytes() const { return spare_->bytes(); }
   std::vector<ModelStatus> Index() const {
     const std::lock_guard<std::mutex> lock(mutex_);
     return ledger_.Index();
@@ -99,9 +103,11 @@ class ModelRepository::Keeper {
 
  private:
   // What models and the disposal thread hold, that may outlive the keeper.
-  struct Wake {
+  struct Shared {
     DirectoryWatch watch;
-    std::atomic<bool> disposed{false};  // since it was last looked at
+    // Of the models that were destroyed since it was last looked at.
+    std::mutex mutex;
+    std::vector<std::string> disposed;
   };
   struct Command {
     const std::string model;
@@ -126,8 +132,10 @@ class ModelRepository::Keeper {
   void RunLoads();
 
   const ModelRepositoryOptions options_;
-  const std::shared_ptr<Wake> wake_;
+  const std::shared_ptr<Shared> shared_;
   const std::shared_ptr<DisposalThread> disposal_;
+  // What a version that was replaced leaves behind is for the next one. Who takes a model out of service wants it back.
+  const std::shared_ptr<SpareMemory> spare_ = std::make_shared<SpareMemory>();
   PublishedModelTable published_;
 
   mutable std::mutex mutex_;
@@ -157,9 +165,10 @@ Loaded ModelRepository::Keeper::LoadModel(const ModelLedger::LoadJob& job, int t
       job.location, options_.threads,
       {.memory = options_.memory,
        .threads = threads,
+       .spare = spare_,
        .available_memory = options_.available_memory,
        .cancelled = [this] { return give_up_.load(std::memory_order_relaxed); },
-       .on_broken = [wake = wake_] { wake->watch.Wake(); },
+       .on_broken = [shared = shared_] { shared->watch.Wake(); },
        .dispose = [disposal =
                        disposal_](std::unique_ptr<const ServedModel> model) { disposal->Take(std::move(model)); }});
 }
@@ -178,6 +187,7 @@ absl::Status ModelRepository::Keeper::LoadAtStart() {
     ledger_.FinishLoad(*job, std::move(loaded), Clock::now());
   }
   auto table = std::make_shared<const ModelTable>(ledger_.Settle());
+  spare_->Release();  // what a load that failed has left
   const bool serves = !table->models().empty();
   published_.Publish(std::move(table));
   if (serves || options_.allow_no_models) return absl::OkStatus();
@@ -206,16 +216,16 @@ void ModelRepository::Keeper::Keep() {
       const std::lock_guard<std::mutex> lock(mutex_);
       if (stopping_) return;
     }
-    wake_->watch.Wait(TimeToWait());
+    shared_->watch.Wait(TimeToWait());
   }
 }
 
 absl::StatusOr<RepositoryListing> ModelRepository::Keeper::List() {
   next_poll_ = Clock::now() + options_.poll_interval;
-  wake_->watch.Begin();
+  shared_->watch.Begin();
   absl::StatusOr<RepositoryListing> listing =
-      ListRepository(options_.root, [this](const std::string& directory) { wake_->watch.Add(directory); });
-  wake_->watch.End();
+      ListRepository(options_.root, [this](const std::string& directory) { shared_->watch.Add(directory); });
+  shared_->watch.End();
   if (listing.ok()) LogSkipped(listing->skipped);
   return listing;
 }
@@ -229,15 +239,21 @@ void ModelRepository::Keeper::LogSkipped(const std::vector<std::string>& skipped
 
 void ModelRepository::Keeper::Apply(const std::optional<absl::StatusOr<RepositoryListing>>& listing) {
   std::shared_ptr<const ModelTable> table;
+  std::vector<std::string> gone;
+  {
+    const std::lock_guard<std::mutex> lock(shared_->mutex);
+    gone.swap(shared_->disposed);
+  }
   {
     const std::lock_guard<std::mutex> lock(mutex_);
     if (listing) ledger_.Update(*listing, Clock::now());
+    if (!gone.empty()) ledger_.RetryForMemory();
     if (result_) {
+      if (!result_->ok()) gone.push_back(job_->location.model);
       ledger_.FinishLoad(*job_, *std::move(result_), Clock::now());
       result_.reset();
       job_.reset();
     }
-    if (wake_->disposed.exchange(false)) ledger_.RetryForMemory();
     BeginCommands(listing.has_value());
     table = std::make_shared<const ModelTable>(ledger_.Settle());
     GiveUpUnwanted();
@@ -248,6 +264,8 @@ void ModelRepository::Keeper::Apply(const std::optional<absl::StatusOr<Repositor
       if (job_) job_given_.notify_one();
     }
   }
+  const auto is_served = [&](const std::string& model) { return table->Find(model, 0).ok(); };
+  if (!std::all_of(gone.begin(), gone.end(), is_served)) disposal_->Take(spare_->Release());
   // The old one goes with the last look into it, and a model with the last request for it.
   if (!(table->known() == published_.Get()->known())) published_.Publish(std::move(table));
   const std::lock_guard<std::mutex> lock(mutex_);
@@ -328,7 +346,7 @@ void ModelRepository::Keeper::RunLoads() {
     lock.lock();
     result_ = std::move(loaded);
     lock.unlock();  // so that nobody waits for it while this thread waits for time that is left over
-    wake_->watch.Wake();
+    shared_->watch.Wake();
     lock.lock();
   }
 }
@@ -339,7 +357,7 @@ absl::Status ModelRepository::Keeper::Execute(const std::string& model, bool loa
   std::unique_lock<std::mutex> lock(mutex_);
   if (stopping_) return absl::UnavailableError("the server is shutting down");
   commands_.push_back(&command);
-  wake_->watch.Wake();
+  shared_->watch.Wake();
   const auto done = [&] { return command.result.has_value(); };
   while (!command_done_.wait_for(lock, kLookForAbandoned, done)) {
     if (!abandoned || !abandoned()) continue;
@@ -363,7 +381,7 @@ void ModelRepository::Keeper::Stop() {
     give_up_.store(true);
   }
   job_given_.notify_all();
-  wake_->watch.Wake();
+  shared_->watch.Wake();
   if (keeper_.joinable()) keeper_.join();
   {
     const std::lock_guard<std::mutex> lock(mutex_);
@@ -389,6 +407,7 @@ ModelRepository::~ModelRepository() = default;
 std::shared_ptr<const ModelTable> ModelRepository::table() const { return keeper_->published().Get(); }
 std::vector<ModelStatus> ModelRepository::Index() const { return keeper_->Index(); }
 std::vector<ModelCounts> ModelRepository::Counts() const { return keeper_->Counts(); }
+size_t ModelRepository::spare_bytes() const { return keeper_->spare_bytes(); }
 absl::Status ModelRepository::Load(const std::string& model, const std::function<bool()>& abandoned) {
   return keeper_->Execute(model, /*load=*/true, abandoned);
 }

@@ -3,6 +3,7 @@
 #define HILOMOE_SERVER_MODEL_REPOSITORY_H_
 
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -55,6 +56,9 @@ class ModelRepository {
   std::vector<ModelStatus> Index() const;
   // Of every model that is known, by name.
   std::vector<ModelCounts> Counts() const;
+
+  // Of memory that a replaced version has left for the next one.
+  size_t spare_bytes() const;
 
   // Makes the policy's versions of the model served as they now lie in the repository, after Unload or a failure too,
   // without waiting for a retry's time. Returns when that is done. NOT_FOUND for a model that the repository does not

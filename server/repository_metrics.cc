@@ -28,6 +28,11 @@ void AppendRepositoryMetrics(const ModelRepository& repository, std::vector<Metr
       "hilomoe_model_breakages_total", "Mapped files found changed while they were served.", MetricType::Counter, {}};
   MetricFamily readable{
       "hilomoe_model_repository_readable", "0 while the model repository cannot be read.", MetricType::Gauge, {}};
+  MetricFamily spare{"hilomoe_spare_model_memory_bytes",
+                     "Memory that a replaced version has left for the next one.",
+                     MetricType::Gauge,
+                     {}};
+  AddMetric({}, &spare).gauge.value = static_cast<double>(repository.spare_bytes());
   ClientMetric& root = AddMetric({}, &readable);
   root.gauge.value = 1;
   std::string without_version;  // told once a model, whatever the number of reasons
@@ -48,7 +53,8 @@ void AppendRepositoryMetrics(const ModelRepository& repository, std::vector<Metr
     AddMetric({{"model", counts.model}}, &failures).counter.value = static_cast<double>(counts.load_failures);
     AddMetric({{"model", counts.model}}, &breakages).counter.value = static_cast<double>(counts.breakages);
   }
-  for (MetricFamily* family : {&states, &failures, &breakages, &readable}) families->push_back(std::move(*family));
+  for (MetricFamily* family : {&states, &failures, &breakages, &readable, &spare})
+    families->push_back(std::move(*family));
 }
 
 }  // namespace hilomoe

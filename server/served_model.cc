@@ -27,7 +27,8 @@ absl::StatusOr<FileMemory> ChooseMemory(const std::string& path, const ModelLoad
   if (options.memory == v1::ServerConfig::MMAP) return FileMemory::kMap;
   std::error_code error;
   const uintmax_t bytes = std::filesystem::file_size(path, error);
-  const double available = options.available_memory();
+  const double available =
+      options.available_memory() + (options.spare != nullptr ? static_cast<double>(options.spare->bytes()) : 0);
   if (error || static_cast<double>(bytes) <= kCopyShare * available) return FileMemory::kCopy;
   if (options.memory == v1::ServerConfig::AUTO) return FileMemory::kMap;
   return absl::ResourceExhaustedError(absl::StrCat(
@@ -67,9 +68,11 @@ absl::StatusOr<std::shared_ptr<const ServedModel>> ServedModel::LoadOrThrow(cons
                                                                             const ModelLoadOptions& options) {
   const absl::Time start = absl::Now();
   HILOMOE_ASSIGN_OR_RETURN(const FileMemory memory, ChooseMemory(location.path, options));
-  HILOMOE_ASSIGN_OR_RETURN(
-      ModelFile file,
-      ModelFile::Open(location.path, {.memory = memory, .threads = options.threads, .cancelled = options.cancelled}));
+  if (memory == FileMemory::kMap && options.spare != nullptr) options.spare->Release();  // the page cache needs it more
+  HILOMOE_ASSIGN_OR_RETURN(ModelFile file, ModelFile::Open(location.path, {.memory = memory,
+                                                                           .spare = options.spare,
+                                                                           .threads = options.threads,
+                                                                           .cancelled = options.cancelled}));
   HILOMOE_ASSIGN_OR_RETURN(std::unique_ptr<Predictor> predictor, Predictor::Create(std::move(file)));
   const absl::Status golden = predictor->CheckGolden();
   HILOMOE_RETURN_IF_ERROR(predictor->file().CheckUnchanged());

@@ -38,6 +38,8 @@ class ServedModel;
 struct ModelLoadOptions {
   v1::ServerConfig::ModelMemory memory = v1::ServerConfig::AUTO;
   int threads = 1;  // that read and verify a file
+  // What a copied file lies in, and leaves behind. Null: new memory, freed in the end.
+  std::shared_ptr<SpareMemory> spare = nullptr;
   std::function<double()> available_memory = AvailableMemoryBytes;
   // Asked now and then while a file is read; true ends the load with CANCELLED. May be empty.
   std::function<bool()> cancelled = nullptr;

@@ -352,15 +352,16 @@ TEST_F(GoldenTest, RefusesRowsThatDoNotFit) {
 
 // As packed for portable kernels: panels of 16 outputs, one cell a number of float32. The first block's weight is
 // packed in two parts, for the context's columns and the others; both blocks' experts stand in the stacked weight and
-// in U.
+// in U; its G is kept as well.
 TEST(PredictorBytesTest, CountsPackedCopies) {
   const ServedModel model(R"(
     features { id: 1 name: "a" kind: CATEGORICAL scope: CONTEXT id_type: INT64 embedding_width: 3 }
     features { id: 2 name: "b" kind: CATEGORICAL scope: CANDIDATE id_type: INT64 embedding_width: 5 }
     network { blocks { width: 20 experts { layers: 1 experts_per_layer: 4 } } blocks { width: 7 } })");
   const std::unique_ptr<Predictor> predictor = model.Open();
-  const size_t first = 32 * 3 + 32 * 5, u = 32 * 4, second = 16 * 20;  // 24 and 20 outputs fill two panels, 7 one
-  EXPECT_EQ(predictor->bytes(), predictor->file().bytes() + (first + u + second) * sizeof(float));
+  const size_t first = 32 * 3 + 32 * 5, u = 32 * 4, gram = 4 * 4,
+               second = 16 * 20;  // 24 and 20 outputs fill two panels, 7 one
+  EXPECT_EQ(predictor->bytes(), predictor->file().bytes() + (first + u + gram + second) * sizeof(float));
 }
 
 }  // namespace

@@ -134,6 +134,37 @@ TEST_F(ModelRepositoryTest, MapsOrRefusesWhatDoesNotFit) {
   repository_.reset();
 }
 
+// The memory of a copy: kept for the next version as long as one is served, else given back.
+TEST_F(ModelRepositoryTest, AReplacedVersionLeavesItsMemoryToTheNextOne) {
+  const size_t size = fs::file_size(Publish(1));
+  Start();
+  EXPECT_EQ(repository_->spare_bytes(), 0);
+  Publish(2, 2);
+  ASSERT_TRUE(WaitForServed({2}));
+  EXPECT_TRUE(WaitUntil([&] { return repository_->spare_bytes() == size; }));
+  // It counts as available: without it the third version would not fit.
+  repository_.reset();
+  std::atomic<double> available{1e9};
+  options_.available_memory = [&available] { return available.load(); };
+  options_.memory = v1::ServerConfig::COPY;
+  Start();
+  Publish(3, 1);
+  ASSERT_TRUE(WaitForServed({3}));
+  ASSERT_TRUE(WaitUntil([&] { return repository_->spare_bytes() == size; }));
+  available = static_cast<double>(size) / 2;
+  Publish(4, 2);
+  EXPECT_TRUE(WaitForServed({4}));
+  // A file that cannot be loaded takes nothing away.
+  ASSERT_TRUE(WaitUntil([&] { return repository_->spare_bytes() == size; }));
+  fs::create_directories(root() + "/ctr/5");
+  std::ofstream(root() + "/ctr/5/model.hilomoe") << std::string(size, 'x');
+  ASSERT_TRUE(WaitForState(5, ModelState::kFailed));
+  EXPECT_TRUE(WaitUntil([&] { return repository_->spare_bytes() == size; }));
+  ASSERT_TRUE(repository_->Unload("ctr").ok());
+  EXPECT_TRUE(WaitUntil([&] { return repository_->spare_bytes() == 0; }));
+  repository_.reset();
+}
+
 TEST_F(ModelRepositoryTest, AModelWithWrongGoldenRowsIsNotServed) {
   WriteTestModel(root(), {.wrong_golden = true});
   EXPECT_EQ(StartError().code(), absl::StatusCode::kDataLoss);

@@ -1,6 +1,9 @@
 #include "server/call_loop.h"
 
+#include <system_error>
 #include <utility>
+
+#include "absl/strings/str_cat.h"
 
 #if defined(__SANITIZE_THREAD__)
 #include <sanitizer/tsan_interface.h>
@@ -39,12 +42,20 @@ CallLoop::~CallLoop() {
   }
 }
 
-void CallLoop::Start(absl::Span<RpcMethod* const> methods) {
+absl::Status CallLoop::Start(absl::Span<RpcMethod* const> methods) {
   methods_.assign(methods.begin(), methods.end());
+  absl::Status status;
+  try {
+    threads_.reserve(static_cast<size_t>(serving_threads()));
+    for (int i = 0; i < serving_threads(); ++i) threads_.emplace_back([this, i] { Serve(i); });
+  } catch (const std::system_error& error) {
+    status = absl::ResourceExhaustedError(absl::StrCat("cannot start serving threads: ", error.what()));
+  }
+  if (!started()) return status;  // nobody would take what comes of calls
   for (RpcMethod* method : methods_) {
     for (int i = 0; i < kPostedLow; ++i) PostNew(method);
   }
-  for (int i = 0; i < serving_threads(); ++i) threads_.emplace_back([this, i] { Serve(i); });
+  return status;
 }
 
 void CallLoop::WaitForCalls() {

@@ -12,6 +12,7 @@
 #include <thread>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/types/span.h"
 #include "grpcpp/completion_queue.h"
 #include "server/admission_queue.h"
@@ -79,8 +80,11 @@ class CallLoop {
   // Without Start or after Stop.
   ~CallLoop();
 
-  // Once, after the gRPC server has started. The methods must outlive Stop.
-  void Start(absl::Span<RpcMethod* const> methods);
+  // Once, after the gRPC server has started. The methods must outlive Stop. RESOURCE_EXHAUSTED when threads cannot be
+  // had; with some, it has started all the same.
+  absl::Status Start(absl::Span<RpcMethod* const> methods);
+  // Then it must be stopped.
+  bool started() const { return !threads_.empty(); }
   // Waits until every call is over. To be called when grpc::Server::Shutdown has begun or is about to: from then on
   // gRPC gives back the calls that were asked for, and no others come.
   void WaitForCalls();

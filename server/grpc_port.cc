@@ -16,9 +16,6 @@
 namespace hilomoe {
 namespace {
 
-// Synchronous services (reflection) take a thread for every open call; more calls than this are refused.
-constexpr int kMaxSynchronousThreads = 4;
-
 // Linking reflection gives it to every server of the process; this takes it away from one.
 class NoPlugins : public grpc::ServerBuilderOption {
  public:
@@ -74,7 +71,7 @@ void GrpcPort::SetLimits(const v1::ServerConfig& config) {
   builder_.SetSyncServerOption(grpc::ServerBuilder::MIN_POLLERS, 1);
   builder_.SetSyncServerOption(grpc::ServerBuilder::MAX_POLLERS, 1);
   grpc::ResourceQuota quota(absl::StrCat("hilomoe ", options_.setting));
-  quota.SetMaxThreads(kMaxSynchronousThreads);
+  quota.SetMaxThreads(options_.max_synchronous_calls);
   quota.Resize(options_.max_bytes);
   builder_.SetResourceQuota(quota);
 }

@@ -23,7 +23,9 @@ struct GrpcPortOptions {
   std::shared_ptr<grpc::ServerCredentials> credentials = nullptr;  // null: plaintext
   // The reserve that it leaves to the other ports; they are to work while this one is flooded.
   int spare_file_descriptors = 0;
-  uint64_t max_bytes = 0;    // memory for what is being received
+  uint64_t max_bytes = 0;  // memory for what is being received
+  // Of services that take a thread for every open call, such as reflection; more are refused.
+  int max_synchronous_calls = 4;
   bool health_only = false;  // no reflection, no other services
 };
 

@@ -160,7 +160,12 @@ std::optional<ModelLedger::LoadJob> ModelLedger::NextLoad(Clock::time_point now)
       best_rank = rank;
     }
   }
-  if (best) best_entry->loading = true;
+  if (!best) return best;
+  best_entry->loading = true;
+  if (best_entry->served == nullptr && best_entry->state != ModelState::kLoading) {
+    best_entry->state = ModelState::kLoading;
+    best_entry->since_seconds = NowSeconds();
+  }
   return best;
 }
 
@@ -231,7 +236,9 @@ bool ModelLedger::IsSettled(const std::string& name, Clock::time_point now) cons
   if (model == models_.end()) return true;
   return std::none_of(model->second.versions.begin(), model->second.versions.end(), [&](const auto& version) {
     const Version& entry = version.second;
-    return entry.loading || (MustLoad(model->second, version.first) && (entry.failures == 0 || entry.retry_at <= now));
+    if (entry.loading) return true;
+    if (!MustLoad(model->second, version.first)) return false;
+    return entry.failures == 0 || entry.retry_at <= now || !(entry.file->identity == entry.failed_identity);
   });
 }
 
@@ -242,6 +249,7 @@ absl::Status ModelLedger::LoadError(const std::string& name) const {
   if (model.unloaded) {
     return absl::AbortedError(absl::StrCat("model '", name, "': it was unloaded by request meanwhile"));
   }
+  if (!root_status_.ok()) return absl::UnavailableError(root_status_.message());
   if (!model.listing_status.ok()) return model.listing_status;
   if (!model.policy_status.ok()) return model.policy_status;
   if (model.choice.attempt.empty()) return absl::NotFoundError(absl::StrCat("model '", name, "' has no version"));
@@ -275,9 +283,8 @@ void ModelLedger::Drop(const std::string& name, uint64_t version, Version* entry
 
 void ModelLedger::DropBroken(const std::string& name, Model* model) {
   for (auto& [version, entry] : model->versions) {
-    if (entry.served == nullptr) continue;
+    if (entry.served == nullptr || !entry.served->broken()) continue;
     const absl::Status intact = entry.served->CheckIntact();
-    if (intact.ok()) continue;
     ++model->breakages;
     LogError("model broken", {{"model", name}, {"version", version}, {"error", Message(intact)}});
     entry.error = intact;

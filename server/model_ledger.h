@@ -68,7 +68,7 @@ class ModelLedger {
   void FinishLoad(const LoadJob& job, absl::StatusOr<std::shared_ptr<const ServedModel>> model, Clock::time_point now);
   // When a load that has failed may be tried again; none to be waited for: never.
   Clock::time_point NextRetry() const;
-  // No load of the model is under way or could begin now.
+  // No load of the model is under way or could begin now, and what has failed lies there unchanged.
   bool IsSettled(const std::string& model, Clock::time_point now) const;
   // Of its newest version that should be served and is not, or not as it lies in the repository. ABORTED when the model
   // is unloaded.

@@ -125,6 +125,7 @@ class ModelRepository::Keeper {
   void Apply(const std::optional<absl::StatusOr<RepositoryListing>>& listing);
   void MarkCommands();
   void BeginCommands(bool listed);
+  void AbortLoadsBefore(const Command& unload);
   void EndCommands();
   void GiveUpUnwanted();
   void Tell();
@@ -160,17 +161,22 @@ class ModelRepository::Keeper {
 };
 
 Loaded ModelRepository::Keeper::LoadModel(const ModelLedger::LoadJob& job, int threads) {
-  if (!job.file.status.ok()) return job.file.status;
-  return ServedModel::Load(
-      job.location, options_.threads,
-      {.memory = options_.memory,
-       .threads = threads,
-       .spare = spare_,
-       .available_memory = options_.available_memory,
-       .cancelled = [this] { return give_up_.load(std::memory_order_relaxed); },
-       .on_broken = [shared = shared_] { shared->watch.Wake(); },
-       .dispose = [disposal =
-                       disposal_](std::unique_ptr<const ServedModel> model) { disposal->Take(std::move(model)); }});
+  Loaded loaded = !job.file.status.ok()
+                      ? job.file.status
+                      : ServedModel::Load(job.location, options_.threads,
+                                          {.memory = options_.memory,
+                                           .threads = threads,
+                                           .spare = spare_,
+                                           .available_memory = options_.available_memory,
+                                           .cancelled = [this] { return give_up_.load(std::memory_order_relaxed); },
+                                           .on_broken = [shared = shared_] { shared->watch.Wake(); },
+                                           .dispose =
+                                               [disposal = disposal_](std::unique_ptr<const ServedModel> model) {
+                                                 disposal->Take(std::move(model));
+                                               }});
+  // A system call may be cancelled as well (ECANCELED), and that is a failure.
+  if (absl::IsCancelled(loaded.status()) && !give_up_.load()) return absl::UnavailableError(loaded.status().message());
+  return loaded;
 }
 
 absl::Status ModelRepository::Keeper::LoadAtStart() {
@@ -221,11 +227,11 @@ void ModelRepository::Keeper::Keep() {
 }
 
 absl::StatusOr<RepositoryListing> ModelRepository::Keeper::List() {
-  next_poll_ = Clock::now() + options_.poll_interval;
   shared_->watch.Begin();
   absl::StatusOr<RepositoryListing> listing =
       ListRepository(options_.root, [this](const std::string& directory) { shared_->watch.Add(directory); });
   shared_->watch.End();
+  next_poll_ = Clock::now() + options_.poll_interval;  // a pause, however long that took
   if (listing.ok()) LogSkipped(listing->skipped);
   return listing;
 }
@@ -238,6 +244,8 @@ void ModelRepository::Keeper::LogSkipped(const std::vector<std::string>& skipped
 }
 
 void ModelRepository::Keeper::Apply(const std::optional<absl::StatusOr<RepositoryListing>>& listing) {
+  // Asks the file system, which may hang: not under the lock. The ledger sees what is found.
+  for (const auto& model : published_.Get()->models()) static_cast<void>(model->CheckIntact());
   std::shared_ptr<const ModelTable> table;
   std::vector<std::string> gone;
   {
@@ -292,7 +300,18 @@ void ModelRepository::Keeper::BeginCommands(bool listed) {
     } else {
       LogInfo("unload requested", {{"model", command->model}});
       ledger_.Unload(command->model);
+      AbortLoadsBefore(*command);
     }
+  }
+}
+
+// Who asked first for a load, which waits for a listing, is not to undo what was asked for later.
+void ModelRepository::Keeper::AbortLoadsBefore(const Command& unload) {
+  for (Command* command : commands_) {
+    if (command == &unload) return;
+    if (command->model != unload.model || !command->load || command->begun) continue;
+    command->begun = true;
+    command->result = absl::AbortedError(absl::StrCat("model '", command->model, "': its unload was asked for since"));
   }
 }
 
@@ -360,7 +379,12 @@ absl::Status ModelRepository::Keeper::Execute(const std::string& model, bool loa
   shared_->watch.Wake();
   const auto done = [&] { return command.result.has_value(); };
   while (!command_done_.wait_for(lock, kLookForAbandoned, done)) {
-    if (!abandoned || !abandoned()) continue;
+    if (!abandoned) continue;
+    lock.unlock();  // it may do work of gRPC's
+    const bool gone = abandoned();
+    lock.lock();
+    if (done()) break;
+    if (!gone) continue;
     std::erase(commands_, &command);
     return absl::CancelledError("nobody waits for this any more; what was begun goes on");
   }

@@ -10,6 +10,7 @@
 #include <ctime>
 #include <future>
 #include <optional>
+#include <system_error>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -65,7 +66,13 @@ void RaiseFileDescriptorLimit() {
 // Null when a signal ended the start.
 absl::StatusOr<std::unique_ptr<Server>> Start(const ServerOptions& options, const sigset_t& signals) {
   Notify("STATUS=loading models");
-  auto starting = std::async(std::launch::async, [&options] { return Server::BuildAndStart(options); });
+  auto starting = std::async(std::launch::async, [&options]() -> absl::StatusOr<std::unique_ptr<Server>> {
+    try {
+      return Server::BuildAndStart(options);
+    } catch (const std::system_error& error) {  // of threads that cannot be had
+      return absl::ResourceExhaustedError(absl::StrCat("cannot start a thread: ", error.what()));
+    }
+  });
   while (starting.wait_for(std::chrono::seconds(0)) != std::future_status::ready) {
     const int signal = WaitForSignal(signals, kStartPoll);
     if (signal == 0 || signal == SIGHUP) continue;

@@ -70,6 +70,8 @@ class ServedModel {
   // To be asked between evaluation and reply: UNAVAILABLE when scores may be wrong since the model's file, being
   // mapped, was truncated or written to. From then on for good; the first time, on_broken is called.
   absl::Status CheckIntact() const;
+  // What CheckIntact has found so far.
+  bool broken() const { return broken_.load(std::memory_order_relaxed); }
 
  private:
   ServedModel() = default;

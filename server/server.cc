@@ -29,6 +29,8 @@ constexpr int kPublicSpareFds = 256;
 constexpr int kPrivateSpareFds = 128;
 // Memory for requests of the admin and probe ports. Their own, so that they answer when the public port's is used up.
 constexpr uint64_t kPrivateGrpcBytes = 32 << 20;
+// Loads wait there for minutes, and an unload must get through beside them.
+constexpr int kMostAdminCalls = 32;
 
 }  // namespace
 
@@ -87,12 +89,14 @@ absl::Status Server::State::BindPorts(const v1::ServerConfig& config) {
   if (!config.admin_address().empty()) {
     options.setting = "admin_address";
     options.address = config.admin_address();
+    options.max_synchronous_calls = kMostAdminCalls;
     HILOMOE_ASSIGN_OR_RETURN(admin_port,
                              BindPort(options, config.has_admin_tls() ? &config.admin_tls() : nullptr, config));
   }
   if (!config.probe_address().empty()) {
     options.setting = "probe_address";
     options.address = config.probe_address();
+    options.max_synchronous_calls = GrpcPortOptions().max_synchronous_calls;
     options.health_only = true;
     HILOMOE_ASSIGN_OR_RETURN(probe_port, BindPort(options, nullptr, config));
   }
@@ -168,9 +172,9 @@ absl::Status Server::State::BuildPorts(const v1::ServerConfig& config, uint32_t 
   metrics->WatchAdmission(&loop->admission());
   std::vector<RpcMethod*> methods = scoring->methods();
   for (RpcMethod* method : inference->methods()) methods.push_back(method);
-  loop->Start(methods);
-  serving = true;
-  return absl::OkStatus();
+  const absl::Status started = loop->Start(methods);
+  serving = loop->started();
+  return started;
 }
 
 absl::Status Server::State::OpenPorts() {

@@ -78,7 +78,11 @@ void StreamCall::Reply(const grpc::ByteBuffer& response) {
   stream_->Read(&request_, read_tag_.HandOver());
 }
 
-void StreamCall::Fail(const grpc::Status& status) { stream_->Finish(status, finished_tag_.HandOver()); }
+void StreamCall::Fail(const grpc::Status& status) {
+  model.reset();
+  request_.Clear();
+  stream_->Finish(status, finished_tag_.HandOver());
+}
 
 void StreamCall::OnRead(bool ok, int thread) {
   read_ = ok;

@@ -18,11 +18,14 @@ void UnaryCall::Post() {
 }
 
 void UnaryCall::Reply(const grpc::ByteBuffer& response) {
-  request_.Clear();  // the client may take its time to read the response
+  // The client may take its time to read the response.
+  model.reset();
+  request_.Clear();
   responder_->Finish(response, grpc::Status::OK, finished_tag_.HandOver());
 }
 
 void UnaryCall::Fail(const grpc::Status& status) {
+  model.reset();
   request_.Clear();
   responder_->FinishWithError(status, finished_tag_.HandOver());
 }

@@ -450,5 +450,36 @@ TEST_F(ModelLedgerTest, GoodOnesAreLoadedBeforeWhatHasFailed) {
   EXPECT_FALSE(ledger_.Knows("other"));  // an empty folder is no model
 }
 
+// Whoever waits for a load waits for what lies there, not for what was being read when it was written.
+TEST_F(ModelLedgerTest, AFileThatWasWrittenWhileItWasReadIsNotSettled) {
+  Put(3, 1, 100);
+  ledger_.Update(listing_, now_);
+  ASSERT_EQ(Next(), 3);
+  Put(3, 1, 200);
+  ledger_.Update(listing_, now_);
+  ledger_.Resume("ctr");
+  Fail();
+  ledger_.Settle();
+  EXPECT_FALSE(ledger_.IsSettled("ctr", now_));
+  now_ += milliseconds(500);
+  ASSERT_EQ(Next(), 3);
+  Fail();
+  ledger_.Settle();
+  EXPECT_TRUE(ledger_.IsSettled("ctr", now_));
+  EXPECT_EQ(ledger_.LoadError("ctr").code(), absl::StatusCode::kDataLoss);
+}
+
+TEST_F(ModelLedgerTest, ARetryShowsAtOnce) {
+  Put(3);
+  ledger_.Update(listing_, now_);
+  ASSERT_EQ(Next(), 3);
+  Fail();
+  ledger_.Settle();
+  EXPECT_EQ(Status(3).state, ModelState::kFailed);
+  now_ += seconds(1);
+  ASSERT_EQ(Next(), 3);
+  EXPECT_EQ(Status(3).state, ModelState::kLoading);
+}
+
 }  // namespace
 }  // namespace hilomoe

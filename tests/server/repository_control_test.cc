@@ -65,8 +65,9 @@ TEST_F(RepositoryControlTest, ARootThatVanishesChangesNothing) {
   fs::rename(root(), away);
   EXPECT_TRUE(WaitUntil([&] { return Status(0, "").state == ModelState::kFailed; }));
   EXPECT_THAT(Served(), ElementsAre(1));
-  fs::create_directories(root());              // where something was mounted
-  EXPECT_TRUE(repository_->Load("ctr").ok());  // it is served
+  fs::create_directories(root());  // where something was mounted
+  // It is served, but whether as it should be is unknown.
+  EXPECT_EQ(repository_->Load("ctr").code(), absl::StatusCode::kUnavailable);
   EXPECT_THAT(Status(0, "").reason, HasSubstr("mounted"));
   EXPECT_EQ(repository_->Load("other").code(), absl::StatusCode::kUnavailable);
   EXPECT_THAT(repository_->Load("other").message(), AllOf(HasSubstr("'other'"), HasSubstr("cannot be read")));
@@ -80,6 +81,35 @@ TEST_F(RepositoryControlTest, ARootThatVanishesChangesNothing) {
   // It is watched again.
   Publish(3);
   EXPECT_TRUE(WaitForServed({3}));
+}
+
+// A Load waits for a listing, an Unload does not.
+TEST_F(RepositoryControlTest, ALoadDoesNotUndoALaterUnload) {
+  Publish(1);
+  Start();
+  std::atomic<bool> hold{false}, held{false};
+  repository_->Listen([&] {
+    if (!hold) return;
+    held = true;
+    while (hold) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  });
+  hold = true;
+  Publish(2);
+  ASSERT_TRUE(WaitUntil([&] { return held.load(); }));
+  absl::Status loaded, unloaded;
+  std::thread load([&] { loaded = repository_->Load("ctr"); });
+  std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  std::thread unload([&] { unloaded = repository_->Unload("ctr"); });
+  std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  hold = false;
+  load.join();
+  unload.join();
+  EXPECT_EQ(loaded.code(), absl::StatusCode::kAborted) << loaded;
+  EXPECT_TRUE(unloaded.ok()) << unloaded;
+  Publish(3);
+  EXPECT_TRUE(WaitForState(3, ModelState::kUnloaded));
+  EXPECT_THAT(Served(), ElementsAre());
+  repository_.reset();  // before what it calls
 }
 
 TEST_F(RepositoryControlTest, UnloadLastsUntilLoad) {

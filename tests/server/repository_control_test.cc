@@ -87,13 +87,12 @@ TEST_F(RepositoryControlTest, ARootThatVanishesChangesNothing) {
 TEST_F(RepositoryControlTest, ALoadDoesNotUndoALaterUnload) {
   Publish(1);
   Start();
-  std::atomic<bool> hold{false}, held{false};
+  std::atomic<bool> hold{true}, held{false};
   repository_->Listen([&] {
-    if (!hold) return;
-    held = true;
+    if (Status(2).model == "none") return;
+    held = true;  // right after a listing
     while (hold) std::this_thread::sleep_for(std::chrono::milliseconds(1));
   });
-  hold = true;
   Publish(2);
   ASSERT_TRUE(WaitUntil([&] { return held.load(); }));
   absl::Status loaded, unloaded;

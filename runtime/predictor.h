@@ -80,14 +80,14 @@ class Predictor {
   ~Predictor();
 
   // scores: num_candidates probabilities. Errors as RequestEncoder::Encode, and INVALID_ARGUMENT for numbers so large
-  // that the model overflows to NaN. `times` may be null. `abandoned`, asked
-  // before every tile, on the helpers' threads too: true ends the evaluation with CANCELLED.
+  // that the model overflows to NaN. `times` may be null. `abandoned`, asked before every tile, on the helpers' threads
+  // too: true ends the evaluation with CANCELLED.
   absl::Status Predict(
       const RequestView& request, Workspace* workspace, absl::Span<float> scores, PredictTimes* times = nullptr,
       absl::FunctionRef<bool()> abandoned = [] { return false; }) const;
 
-  // The step after encoding: logits of the batch's candidate rows. Negative zero and infinities pass; a NaN
-  // arises where products overflow.
+  // The step after encoding: logits of the batch's candidate rows. Negative zero and infinities pass; a NaN arises
+  // where products overflow.
   void Evaluate(const EncodedBatch& batch, Workspace* workspace, absl::Span<float> logits) const;
 
   // Replays the golden rows stored in the file: DATA_LOSS naming the row when a score is off by more than the file's

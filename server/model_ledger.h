@@ -27,8 +27,7 @@ namespace hilomoe {
 //   no longer in the repository stays until all chosen ones that are there are served. One that is broken, or of a
 //   model that was unloaded, goes at once.
 // * A repository that cannot be read, or that holds no model all of a sudden, is taken for one that is out of reach,
-// and
-//   so is a model's directory that cannot be read: what is served stays.
+//   and so is a model's directory that cannot be read: what is served stays.
 // * A failed load is tried again when its time has come. Where its file has changed that is soon, and where another one
 //   was renamed into its place, at once.
 //

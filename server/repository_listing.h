@@ -3,7 +3,6 @@
 #define HILOMOE_SERVER_REPOSITORY_LISTING_H_
 
 #include <cstdint>
-#include <ctime>
 #include <functional>
 #include <map>
 #include <optional>

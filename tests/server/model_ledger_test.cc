@@ -44,6 +44,12 @@ class ModelLedgerTest : public ::testing::Test {
     ledger_.FinishLoad(*job_, std::move(model), now_);
   }
   void Fail(const absl::Status& status = absl::DataLossError("damaged")) { ledger_.FinishLoad(*job_, status, now_); }
+  // What is served when the next load, which must be of `version`, has succeeded.
+  std::vector<uint64_t> LoadNext(uint64_t version) {
+    EXPECT_EQ(Next(), version);
+    if (job_) Succeed();
+    return Served();
+  }
   // Until nothing is left to load.
   void LoadAll() {
     ledger_.Update(listing_, now_);
@@ -104,9 +110,7 @@ TEST_F(ModelLedgerTest, WhatFailsIsPassedOverAndTriedAgainLaterAndLater) {
   ledger_.Update(listing_, now_);
   ASSERT_EQ(Next(), 4);
   Fail();
-  ASSERT_EQ(Next(), 3);
-  Succeed();
-  EXPECT_THAT(Served(), ElementsAre(3));
+  EXPECT_THAT(LoadNext(3), ElementsAre(3));
   for (const int delay : {1, 2, 3, 3}) {
     EXPECT_EQ(Next(), 0);
     EXPECT_EQ(ledger_.NextRetry(), now_ + seconds(delay));
@@ -126,9 +130,7 @@ TEST_F(ModelLedgerTest, WhatFailsIsPassedOverAndTriedAgainLaterAndLater) {
   Put(4, /*inode=*/2);  // another file: at once
   ledger_.Update(listing_, now_);
   EXPECT_THAT(Served(), ElementsAre(3));
-  ASSERT_EQ(Next(), 4);
-  Succeed();
-  EXPECT_THAT(Served(), ElementsAre(4));
+  EXPECT_THAT(LoadNext(4), ElementsAre(4));
   EXPECT_EQ(ledger_.NextRetry(), kNever);
   EXPECT_TRUE(ledger_.LoadError("ctr").ok());
 }
@@ -163,9 +165,7 @@ TEST_F(ModelLedgerTest, AFileThatChangesFromListingToListingIsNotTriedWithEveryO
   Put(4, /*inode=*/1, /*size=*/5000);  // its end
   ledger_.Update(listing_, now_);
   now_ += milliseconds(500);
-  ASSERT_EQ(Next(), 4);
-  Succeed();
-  EXPECT_THAT(Served(), ElementsAre(4));
+  EXPECT_THAT(LoadNext(4), ElementsAre(4));
 }
 
 TEST_F(ModelLedgerTest, AServedFileThatLiesThereAgainHasNotFailed) {
@@ -195,9 +195,7 @@ TEST_F(ModelLedgerTest, ADeletedVersionStaysUntilAnotherOneTakesOver) {
   Fail();
   EXPECT_THAT(Served(), ElementsAre(4));  // nothing else can be served
   now_ += seconds(1);
-  ASSERT_EQ(Next(), 3);
-  Succeed();
-  EXPECT_THAT(Served(), ElementsAre(3));
+  EXPECT_THAT(LoadNext(3), ElementsAre(3));
   Remove(3);
   ledger_.Update(listing_, now_);
   EXPECT_THAT(Served(), IsEmpty());
@@ -261,9 +259,7 @@ TEST_F(ModelLedgerTest, LabelsMoveWhenTheirVersionIsLoaded) {
   Fail();
   EXPECT_THAT(Labels(), ElementsAre(Pair("canary", 4), Pair("stable", 3)));
   now_ += seconds(1);
-  ASSERT_EQ(Next(), 5);
-  Succeed();
-  EXPECT_THAT(Served(), ElementsAre(3, 5));
+  EXPECT_THAT(LoadNext(5), ElementsAre(3, 5));
   EXPECT_THAT(Labels(), ElementsAre(Pair("canary", 5), Pair("stable", 3)));
   SetPolicy("versions: 3 versions: 5 labels { name: 'stable' version: 5 }");  // at once: both are loaded
   ledger_.Update(listing_, now_);
@@ -388,9 +384,7 @@ TEST_F(ModelLedgerTest, UnloadLastsUntilResume) {
   ledger_.Update(listing_, now_);
   EXPECT_EQ(Next(), 0);
   ledger_.Resume("ctr");
-  ASSERT_EQ(Next(), 4);
-  Succeed();
-  EXPECT_THAT(Served(), ElementsAre(4));
+  EXPECT_THAT(LoadNext(4), ElementsAre(4));
 }
 
 TEST_F(ModelLedgerTest, ADeletedModelIsShownWhileRequestsAreUnderWay) {

@@ -4,6 +4,7 @@
 #include <sched.h>
 
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <filesystem>
 #include <fstream>
@@ -143,9 +144,7 @@ TEST_F(RepositoryControlTest, ListenersAreTold) {
   Start();
   std::atomic<uint64_t> seen{0};
   std::atomic<bool> failed{false};
-  std::atomic<int> calls{0};
   repository_->Listen([&] {
-    ++calls;
     const auto model = repository_->table()->Find("ctr", 0);
     if (model.ok()) seen = (*model)->version();
     for (const ModelStatus& status : repository_->Index()) failed = failed || status.state == ModelState::kFailed;
@@ -155,10 +154,25 @@ TEST_F(RepositoryControlTest, ListenersAreTold) {
   EXPECT_TRUE(WaitUntil([&] { return seen == 2; }));
   WriteTestModel(root(), {.version = 3, .wrong_golden = true});
   EXPECT_TRUE(WaitUntil([&] { return failed.load(); }));
+}
+
+TEST_F(RepositoryControlTest, StopWaitsForAListenerThatIsBeingTold) {
+  Publish(1);
+  Start();
+  std::atomic<bool> published{false}, telling{false}, stopping{false};
+  repository_->Listen([&] {
+    if (!published) return;
+    telling = true;
+    WaitUntil([&] { return stopping.load(); });
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));  // time for a Stop that would not wait
+    telling = false;
+  });
+  published = true;
+  Publish(2);
+  ASSERT_TRUE(WaitUntil([&] { return telling.load(); }));
+  stopping = true;
   repository_->Stop();
-  const int before = calls;
-  Publish(4);
-  EXPECT_EQ(calls, before);
+  EXPECT_FALSE(telling);
 }
 
 // The policy of the thread whose name begins so; -1: there is none.

@@ -58,6 +58,12 @@ absl::Status CallLoop::Start(absl::Span<RpcMethod* const> methods) {
   return status;
 }
 
+int CallLoop::CallsUnderWay() const {
+  int posted = 0;
+  for (const RpcMethod* method : methods_) posted += method->posted_.load();
+  return rpcs_.load() - posted;
+}
+
 void CallLoop::WaitForCalls() {
   for (RpcMethod* method : methods_) method->EndCalls();
   for (int rpcs = rpcs_.load(); rpcs != 0; rpcs = rpcs_.load()) rpcs_.wait(rpcs);

@@ -85,6 +85,9 @@ class CallLoop {
   absl::Status Start(absl::Span<RpcMethod* const> methods);
   // Then it must be stopped.
   bool started() const { return !threads_.empty(); }
+  // Calls that have come and are not over; one that comes or ends just now may be counted or not. Not once gRPC shuts
+  // down.
+  int CallsUnderWay() const;
   // Waits until every call is over. To be called when grpc::Server::Shutdown has begun or is about to: from then on
   // gRPC gives back the calls that were asked for, and no others come.
   void WaitForCalls();

@@ -410,6 +410,12 @@ TEST_F(ServerTest, ShutdownCancelsWhatOutlastsTheGrace) {
   EXPECT_FALSE(status.ok());
 }
 
+TEST_F(ServerTest, AnIdleServerNeedsNoGrace) {
+  StartWithTestModel();
+  EXPECT_EQ(client_->Health(""), "SERVING");
+  EXPECT_TRUE(server_->Shutdown(std::chrono::milliseconds(0)));
+}
+
 TEST_F(ServerTest, ShutdownDoesNotWaitForHealthWatches) {
   StartWithTestModel();
   const HealthWatch watch(server_->listen_port());

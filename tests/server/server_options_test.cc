@@ -16,6 +16,7 @@ using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::Not;
+using ::testing::StartsWith;
 
 absl::StatusOr<ServerOptions> Parse(std::vector<const char*> arguments) {
   arguments.insert(arguments.begin(), "hilomoe-server");
@@ -201,6 +202,22 @@ TEST(ServerOptionsTest, LimitsAreChecked) {
   EXPECT_THAT(ErrorOf({root, "--max_grpc_bytes=20000000", "--max_request_bytes=20000001"}),
               HasSubstr("--max_grpc_bytes: must be at least max_request_bytes"));
   EXPECT_EQ(ErrorOf({root, "--max_connection_age_ms=0", "--max_connection_idle_ms=0"}), "accepted");
+}
+
+TEST(ServerOptionsTest, FileAndFlagsHaveToFitTogether) {
+  const char* const root = "--model_repository=/models";
+  // Who is told to change: the setting that the error is of, wherever it stands.
+  const ConfigFile small("\nmax_grpc_bytes: 20000000\n");
+  EXPECT_EQ(ErrorOf({root, small.flag().c_str()}), "accepted");
+  EXPECT_THAT(ErrorOf({root, small.flag().c_str(), "--max_request_bytes=20000001"}),
+              HasSubstr(small.At(2) + " max_grpc_bytes: must be at least max_request_bytes, 20000001"));
+  const ConfigFile large("max_request_bytes: 20000001\n");
+  EXPECT_THAT(ErrorOf({root, large.flag().c_str(), "--max_grpc_bytes=20000000"}),
+              StartsWith("--max_grpc_bytes: must be at least max_request_bytes, 20000001"));
+  // What does not fit within the file may be made to fit.
+  const ConfigFile same("listen_address: '127.0.0.1:1'\nprobe_address: '127.0.0.1:1'\n");
+  EXPECT_THAT(ErrorOf({root, same.flag().c_str()}), HasSubstr(same.At(2) + " probe_address: must differ"));
+  EXPECT_EQ(ErrorOf({root, same.flag().c_str(), "--listen_address=127.0.0.1:2"}), "accepted");
 }
 
 TEST(ServerOptionsTest, ConfigErrorsNameFileLineAndField) {

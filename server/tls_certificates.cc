@@ -66,6 +66,12 @@ absl::StatusOr<std::vector<Certificate>> ReadCertificates(const char* field, con
   return certificates;
 }
 
+// Since the epoch; 0 for what is no time.
+int64_t SecondsOf(const ASN1_TIME* time) {
+  std::tm calendar{};
+  return ASN1_TIME_to_tm(time, &calendar) == 1 ? timegm(&calendar) : 0;
+}
+
 // Does what gRPC is going to do with the content, which would end in a log line there.
 absl::Status Verify(const v1::Tls& files, TlsCertificates::Content* content) {
   HILOMOE_ASSIGN_OR_RETURN(std::vector<Certificate> chain,
@@ -88,9 +94,8 @@ absl::Status Verify(const v1::Tls& files, TlsCertificates::Content* content) {
   if (files.has_client_ca_file()) {
     HILOMOE_RETURN_IF_ERROR(ReadCertificates("client_ca_file", files.client_ca_file(), content->client_ca).status());
   }
-  std::tm not_after{};
-  if (ASN1_TIME_to_tm(X509_get0_notAfter(chain.front().get()), &not_after) == 1)
-    content->not_after = timegm(&not_after);
+  content->not_before = SecondsOf(X509_get0_notBefore(chain.front().get()));
+  content->not_after = SecondsOf(X509_get0_notAfter(chain.front().get()));
   return absl::OkStatus();
 }
 
@@ -103,6 +108,17 @@ absl::Status ReadInto(const char* field, const std::string& path, std::string* t
 
 std::string TimeText(int64_t seconds) {
   return absl::FormatTime("%Y-%m-%dT%H:%M:%SZ", absl::FromUnixSeconds(seconds), absl::UTCTimeZone());
+}
+
+// Whether clients that know the time take the certificate.
+absl::Status CheckTime(const TlsCertificates::Content& content, int64_t now) {
+  if (content.not_after < now) {
+    return FieldError("certificate_file", absl::StrCat("has expired at ", TimeText(content.not_after)));
+  }
+  if (content.not_before > now) {
+    return FieldError("certificate_file", absl::StrCat("is not valid before ", TimeText(content.not_before)));
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace
@@ -164,8 +180,8 @@ absl::StatusOr<std::shared_ptr<TlsCertificates>> TlsCertificates::Load(const std
   absl::StatusOr<Content> content = certificates->ReadFiles();
   if (!content.ok()) return InField(setting, content.status());
   certificates->content_ = *std::move(content);
-  if (const int64_t not_after = certificates->content_.not_after; not_after < std::time(nullptr)) {
-    LogWarning("the certificate has expired", {{"setting", setting}, {"not_after", TimeText(not_after)}});
+  if (const absl::Status status = CheckTime(certificates->content_, std::time(nullptr)); !status.ok()) {
+    LogWarning("clients will refuse the certificate", {{"error", std::string(InField(setting, status).message())}});
   }
   return certificates;
 }
@@ -194,8 +210,8 @@ void TlsCertificates::Reload() {
   const std::lock_guard one_at_a_time(reload_mutex_);  // else older files could be put in place of newer ones
   absl::StatusOr<Content> read = ReadFiles();
   const std::lock_guard lock(mutex_);
-  if (const int64_t now = std::time(nullptr); read.ok() && read->not_after < now && content_.not_after >= now) {
-    read = FieldError("certificate_file", absl::StrCat("has expired at ", TimeText(read->not_after)));
+  if (const int64_t now = std::time(nullptr); read.ok() && CheckTime(content_, now).ok()) {
+    if (const absl::Status status = CheckTime(*read, now); !status.ok()) read = status;
   }
   if (!read.ok()) {
     const std::string refusal(InField(setting_, read.status()).message());

@@ -31,7 +31,8 @@ class TlsCertificates {
 
   // From now on the files are read so often.
   void Watch(std::chrono::milliseconds interval);
-  // Reads the files now. What does not verify is logged, once, and the old certificate stays in use.
+  // Reads the files now. What does not verify, or is not valid at this time while the old certificate is, is logged,
+  // once, and the old certificate stays in use.
   void Reload();
 
   // For one port. Its server must not outlive this. Every new connection gets the certificate of that moment.
@@ -46,7 +47,7 @@ class TlsCertificates {
   // The files' content, and what matters of it.
   struct Content {
     std::string certificate, key, client_ca;
-    int64_t not_after = 0;  // seconds since the epoch
+    int64_t not_before = 0, not_after = 0;  // seconds since the epoch
   };
 
  private:

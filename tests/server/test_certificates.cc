@@ -3,8 +3,12 @@
 #include <gtest/gtest.h>
 
 #include <cstdlib>
+#include <filesystem>
 #include <fstream>
 #include <sstream>
+
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
 
 namespace hilomoe {
 namespace {
@@ -25,8 +29,23 @@ void TestAuthority::Issue(const std::string& prefix) const {
   Run("openssl req" + std::string(kNewKey) +
       "-subj /CN=hilomoe -addext subjectAltName=IP:127.0.0.1,DNS:localhost -keyout " + prefix + ".key -out " + prefix +
       ".csr");
-  Run("openssl x509 -req -days 2 -copy_extensions copyall -CAcreateserial -in " + prefix + ".csr -CA " +
-      certificate_path_ + " -CAkey " + key_path_ + " -out " + prefix + ".crt");
+  Renew(prefix, prefix + ".crt", 0, 2);
+}
+
+// `openssl x509 -req` knows no beginning.
+void TestAuthority::Renew(const std::string& prefix, const std::string& certificate_path, int first_day,
+                          int last_day) const {
+  const std::string config = prefix + ".cnf", database = prefix + ".index";
+  std::ofstream(config) << "[ca]\ndefault_ca = ca\ndatabase = " << database
+                        << "\nunique_subject = no\nrand_serial = yes\ndefault_md = sha256\ncopy_extensions = copyall\n"
+                           "policy = policy\n[policy]\ncommonName = supplied\n";
+  std::ofstream(database).close();
+  const auto date = [now = absl::Now()](int day) {
+    return absl::FormatTime("%Y%m%d%H%M%SZ", now + absl::Hours(24 * day), absl::UTCTimeZone());
+  };
+  Run("openssl ca -batch -notext -config " + config + " -startdate " + date(first_day) + " -enddate " + date(last_day) +
+      " -cert " + certificate_path_ + " -keyfile " + key_path_ + " -outdir " +
+      std::filesystem::path(prefix).parent_path().string() + " -in " + prefix + ".csr -out " + certificate_path);
 }
 
 std::string ReadText(const std::string& path) {

@@ -17,6 +17,8 @@ class TestAuthority {
 
   // Writes <prefix>.crt and <prefix>.key: a certificate for 127.0.0.1 and localhost, good for servers and clients.
   void Issue(const std::string& prefix) const;
+  // The same for the key of an issued certificate, <prefix>.key, valid from `first_day` to `last_day` after now.
+  void Renew(const std::string& prefix, const std::string& certificate_path, int first_day, int last_day) const;
   const std::string& certificate_path() const { return certificate_path_; }
 
  private:

@@ -1,12 +1,19 @@
 #include "server/tls_certificates.h"
 
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <ctime>
 #include <filesystem>
 #include <fstream>
+#include <functional>
+#include <memory>
+#include <string>
+#include <utility>
 
+#include "captured_stderr.h"
 #include "test_certificates.h"
 #include "test_client.h"
 #include "test_model.h"
@@ -28,6 +35,15 @@ class TlsCertificatesTest : public ::testing::Test {
   std::string ErrorOf(const v1::Tls& tls) const {
     const auto certificates = TlsCertificates::Load("tls", tls);
     return certificates.ok() ? "accepted" : std::string(certificates.status().message());
+  }
+  std::string LogOf(const std::function<void()>& action) const {
+    const int file = open(Path("log").c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600);
+    {
+      const RedirectedStderr redirected(file);
+      action();
+    }
+    close(file);
+    return ReadText(Path("log"));
   }
 
   TemporaryDirectory directory_;
@@ -76,10 +92,7 @@ TEST_F(TlsCertificatesTest, WrongFilesAreNamed) {
 
 TEST_F(TlsCertificatesTest, ChangesAreTakenOnlyWhole) {
   // A client that trusts one authority can tell which certificate it is shown; here the expiry can.
-  ASSERT_EQ(std::system(("openssl x509 -req -days 9 -in " + Path("b.csr") + " -CA " + Path("ca.crt") + " -CAkey " +
-                         Path("ca.key") + " -out " + Path("b.crt") + " 2>/dev/null")
-                            .c_str()),
-            0);
+  authority_.Renew(Path("b"), Path("b.crt"), 0, 9);
   std::filesystem::copy(Path("a.crt"), Path("live.crt"));
   std::filesystem::copy(Path("a.key"), Path("live.key"));
   const auto loaded = TlsCertificates::Load("tls", MakeTls(Path("live")));
@@ -104,19 +117,41 @@ TEST_F(TlsCertificatesTest, ChangesAreTakenOnlyWhole) {
   EXPECT_GT(certificates.not_after(), first + 5 * 24 * 3600);
 }
 
-TEST_F(TlsCertificatesTest, AnExpiredCertificateDoesNotReplaceAValidOne) {
+TEST_F(TlsCertificatesTest, ACertificateThatIsNotValidNowDoesNotReplaceOneThatIs) {
   std::filesystem::copy(Path("a.crt"), Path("live.crt"));
   std::filesystem::copy(Path("a.key"), Path("live.key"));
   const auto loaded = TlsCertificates::Load("tls", MakeTls(Path("live")));
   ASSERT_TRUE(loaded.ok()) << loaded.status();
-  const int64_t first = (*loaded)->not_after();
-  ASSERT_EQ(std::system(("openssl x509 -req -days -1 -in " + Path("a.csr") + " -CA " + Path("ca.crt") + " -CAkey " +
-                         Path("ca.key") + " -out " + Path("live.crt") + " 2>/dev/null")
-                            .c_str()),
-            0);
-  (*loaded)->Reload();
-  EXPECT_TRUE((*loaded)->refuses_files());
-  EXPECT_EQ((*loaded)->not_after(), first);
+  TlsCertificates& certificates = **loaded;
+  const int64_t first = certificates.not_after();
+  const auto log_of_reload = [&](int first_day, int last_day) {
+    authority_.Renew(Path("a"), Path("live.crt"), first_day, last_day);
+    return LogOf([&] { certificates.Reload(); });
+  };
+  EXPECT_THAT(log_of_reload(-2, -1), HasSubstr("tls.certificate_file: has expired at 20"));
+  EXPECT_TRUE(certificates.refuses_files());
+  EXPECT_EQ(certificates.not_after(), first);
+  EXPECT_THAT(log_of_reload(1, 9), HasSubstr("tls.certificate_file: is not valid before 20"));
+  EXPECT_TRUE(certificates.refuses_files());
+  EXPECT_EQ(certificates.not_after(), first);
+  EXPECT_THAT(log_of_reload(-1, 9), HasSubstr("certificate changed"));
+  EXPECT_FALSE(certificates.refuses_files());
+  EXPECT_GT(certificates.not_after(), first);
+}
+
+TEST_F(TlsCertificatesTest, ACertificateThatIsNotValidIsReplacedByAnyOther) {
+  for (const auto& [first_day, last_day] : {std::pair(-2, -1), std::pair(1, 2)}) {
+    authority_.Renew(Path("a"), Path("a.crt"), first_day, last_day);
+    absl::StatusOr<std::shared_ptr<TlsCertificates>> loaded;
+    EXPECT_THAT(LogOf([&] { loaded = TlsCertificates::Load("tls", MakeTls(Path("a"))); }),
+                HasSubstr("clients will refuse the certificate"));
+    ASSERT_TRUE(loaded.ok()) << loaded.status();
+    const int64_t first = (*loaded)->not_after();
+    authority_.Renew(Path("a"), Path("a.crt"), 3, 4);
+    (*loaded)->Reload();
+    EXPECT_FALSE((*loaded)->refuses_files());
+    EXPECT_GT((*loaded)->not_after(), first);
+  }
 }
 
 // As Kubernetes changes a mounted secret: names are links through ..data, which is replaced.
@@ -136,10 +171,7 @@ TEST_F(TlsCertificatesTest, ReplacedLinksAreNoticed) {
   ASSERT_TRUE(certificates.ok()) << certificates.status();
   (*certificates)->Watch(std::chrono::milliseconds(5));
   const int64_t first = (*certificates)->not_after();
-  ASSERT_EQ(std::system(("openssl x509 -req -days 9 -in " + Path("b.csr") + " -CA " + Path("ca.crt") + " -CAkey " +
-                         Path("ca.key") + " -out " + Path("mount/..b/tls.crt") + " 2>/dev/null")
-                            .c_str()),
-            0);
+  authority_.Renew(Path("b"), Path("mount/..b/tls.crt"), 0, 9);
   fs::create_symlink("..b", Path("mount/..data_tmp"));
   fs::rename(Path("mount/..data_tmp"), Path("mount/..data"));
   EXPECT_TRUE(WaitUntil([&] { return (*certificates)->not_after() > first + 5 * 24 * 3600; }));

@@ -28,13 +28,15 @@ bool ParseVersion(const std::string& name, uint64_t* version) {
          absl::SimpleAtoi(name, version) && *version > 0;
 }
 
-// The names in a directory, sorted.
-absl::StatusOr<std::vector<std::string>> ListNames(const std::string& directory) {
+// The names in a directory, sorted. `listed` tells which directory that was.
+absl::StatusOr<std::vector<std::string>> ListNames(const std::string& directory, struct stat* listed) {
   DIR* const stream = ::opendir(directory.c_str());
   if (stream == nullptr) return SystemError(errno, "cannot list model repository directory", directory);
   std::vector<std::string> names;
   errno = 0;
-  while (const dirent* entry = ::readdir(stream)) names.emplace_back(entry->d_name);
+  if (::fstat(::dirfd(stream), listed) == 0) {
+    while (const dirent* entry = ::readdir(stream)) names.emplace_back(entry->d_name);
+  }
   const int error = errno;
   ::closedir(stream);
   if (error != 0) return SystemError(error, "cannot list model repository directory", directory);
@@ -72,7 +74,8 @@ class Lister {
       : before_listing_(before_listing), listing_(*listing) {}
 
   absl::Status ListRoot(const std::string& root) {
-    HILOMOE_ASSIGN_OR_RETURN(const std::vector<std::string> names, List(root));
+    struct stat listed, now;
+    HILOMOE_ASSIGN_OR_RETURN(const std::vector<std::string> names, List(root, &listed));
     for (const std::string& name : names) {
       if (IsCopyUnderWay(name)) continue;
       const std::string path = absl::StrCat(root, "/", name);
@@ -86,17 +89,22 @@ class Lister {
       ListedModel& model = listing_.models[name];
       model.status = kind.ok() ? ListModel(path, &model) : kind.status();
     }
-    return absl::OkStatus();
+    // Else what was not found below it may only be out of reach.
+    if (::stat(root.c_str(), &now) == 0 && now.st_dev == listed.st_dev && now.st_ino == listed.st_ino) {
+      return absl::OkStatus();
+    }
+    return absl::UnavailableError(absl::StrCat("model repository '", root, "' went away while it was listed"));
   }
 
  private:
-  absl::StatusOr<std::vector<std::string>> List(const std::string& directory) const {
+  absl::StatusOr<std::vector<std::string>> List(const std::string& directory, struct stat* listed) const {
     if (before_listing_) before_listing_(directory);
-    return ListNames(directory);
+    return ListNames(directory, listed);
   }
 
   absl::Status ListModel(const std::string& directory, ListedModel* model) {
-    HILOMOE_ASSIGN_OR_RETURN(const std::vector<std::string> names, List(directory));
+    struct stat listed;
+    HILOMOE_ASSIGN_OR_RETURN(const std::vector<std::string> names, List(directory, &listed));
     for (const std::string& name : names) {
       if (IsCopyUnderWay(name)) continue;
       const std::string path = absl::StrCat(directory, "/", name);

@@ -50,7 +50,8 @@ struct RepositoryListing {
 // Looks through `root`. Hidden names and names with ".tmp" are copies under way and passed over in silence; versions
 // that are not positive decimal numbers and versions without a model file are skipped. A link to nothing is not taken
 // for something deleted: what it leads to may be out of reach. `before_listing` (may be empty) is called with every
-// directory just before it is read. NOT_FOUND and the like for a root that cannot be read.
+// directory just before it is read. NOT_FOUND and the like for a root that cannot be read, UNAVAILABLE when it was
+// renamed, unmounted or replaced meanwhile.
 absl::StatusOr<RepositoryListing> ListRepository(
     const std::string& root, const std::function<void(const std::string& directory)>& before_listing = nullptr);
 

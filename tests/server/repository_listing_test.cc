@@ -142,6 +142,24 @@ TEST_F(RepositoryListingTest, WhatCannotBeLookedAtDoesNotHideTheRest) {
   EXPECT_FALSE(listing->models.at("ctr").policy->text.ok());
 }
 
+// As of a mount that goes.
+TEST_F(RepositoryListingTest, WhatIsMissingBelowARootThatGoesIsNotDeleted) {
+  for (const bool replaced : {false, true}) {
+    for (const char* at : {"", "/ctr", "/ctr/3"}) {
+      Write("ctr/3/model.hilomoe");
+      const auto listing = ListRepository(root(), [&](const std::string& directory) {
+        if (directory != root() + at) return;
+        fs::rename(root(), root() + ".away");
+        if (replaced) fs::create_directory(root());
+      });
+      // The root itself: replaced before it is looked at, it is another one, and empty.
+      EXPECT_EQ(listing.ok(), replaced && *at == '\0') << replaced << at << listing.status();
+      fs::remove_all(root());
+      fs::rename(root() + ".away", root());
+    }
+  }
+}
+
 // What it leads to may lie on a mount that is away.
 TEST_F(RepositoryListingTest, ALinkToNothingIsNotDeleted) {
   Write("ctr/3/model.hilomoe");

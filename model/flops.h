@@ -1,5 +1,5 @@
-// Floating-point operations of a model, counted as HILOMOE section 6: a multiply-add is 2, look-ups, norms,
-// activations and the softmax are 0. Attention counts as it is served, over a history of max_length.
+// Floating-point operations of a model: a multiply-add is 2; look-ups, norms, activations and the softmax are 0.
+// Attention counts as it is served, over a history of max_length.
 #ifndef HILOMOE_MODEL_FLOPS_H_
 #define HILOMOE_MODEL_FLOPS_H_
 

@@ -32,11 +32,11 @@ class RequestEncoder {
   RequestEncoder(const ModelSpec& spec, absl::Span<const Vocabulary> vocabularies,
                  const FeatureTensors<const float>& numeric);
 
-  // HILOMOE section 7. A CONTEXT feature among the candidates makes the batch flat (context_rows = num_candidates),
-  // and context columns are then repeated; a CANDIDATE feature among the context is refused. INVALID_ARGUMENT names the
-  // feature: wrong type, wrong number of rows, a number that is not finite, a required feature that is absent, a
-  // feature that stands twice, sequences of different lengths side by side. On an error the outputs hold nothing of
-  // use. `counts` may be null.
+  // Features as model_config.proto describes them -> encoded_batch.h. A CONTEXT feature among the candidates makes the
+  // batch flat (context_rows = num_candidates), and context columns are then repeated; a CANDIDATE feature among the
+  // context is refused. INVALID_ARGUMENT names the feature: wrong type, wrong number of rows, a number that is not
+  // finite, a required feature that is absent, a feature that stands twice, sequences of different lengths side by
+  // side. On an error the outputs hold nothing of use. `counts` may be null.
   absl::Status Encode(const RequestView& request, EncodedBatch* batch, EncodeCounts* counts) const;
 
  private:

@@ -2,10 +2,10 @@
 //
 //   mass[i] = sum over sampled rows of s[i],   entropy = sum over sampled rows of -sum_i s[i] ln s[i] / ln K
 //
-// per block and layer of K experts, s being the scores of HILOMOE section 2 (with top-k those of the kept experts, 0
-// for the others). Divided by the number of rows they are what the model file's header stores as `utilisation`, of the
-// rows that are served. Whole tiles are sampled, at random distances, so that every row is as likely as any other and
-// no pattern of requests falls in step with the sample.
+// per block and layer of K experts, s being the routing scores, a layer's softmax over its logits (with top-k over
+// those of the kept experts, 0 for the others). Divided by the number of rows they are what the model file's header
+// stores as `utilisation`, of the rows that are served. Whole tiles are sampled, at random distances, so that every row
+// is as likely as any other and no pattern of requests falls in step with the sample.
 #ifndef HILOMOE_RUNTIME_ROUTING_STATISTICS_H_
 #define HILOMOE_RUNTIME_ROUTING_STATISTICS_H_
 

@@ -24,7 +24,7 @@ enum class InstructionSet { kPortable, kAvx2, kAvx512, kAvx512Vnni, kAvx512Bf16 
 // kRelu is x < 0 ? 0 : x: a NaN stays NaN, so that a broken row shows in its score.
 enum class Activation { kIdentity, kRelu };
 
-// Routing of one block, as the model file holds it (HILOMOE section 3); L*K <= kMaxStackedExperts.
+// Routing of one block: the constants of the formula at Kernels::route_dense; L*K <= kMaxStackedExperts.
 struct Routing {
   int layers;                 // L >= 1
   int experts;                // K >= 1, <= kMaxExperts

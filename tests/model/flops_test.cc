@@ -1,4 +1,4 @@
-// Counts by hand, from the table of HILOMOE section 6.
+// Counts by hand, by the rules of model/flops.h.
 #include "model/flops.h"
 
 #include <string>

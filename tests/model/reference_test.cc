@@ -1,4 +1,5 @@
-// The plain reference against what HILOMOE section 9 says of it; everything fast is held against the reference.
+// What must hold of the plain reference by the definition of the model (the paper, arXiv 2510.10432, and
+// model_config.proto); everything fast is held against the reference.
 #include "model/reference.h"
 
 #include <algorithm>

@@ -1,4 +1,4 @@
-// Feature values -> rows and numbers, by the table of HILOMOE section 7.
+// Feature values -> rows and numbers, as model_config.proto describes the features.
 #include "runtime/request_encoder.h"
 
 #include <cmath>

@@ -1,4 +1,4 @@
-// Trained tensors -> served tensors (HILOMOE section 3): batch norm folded, W0 and V stacked, Gram matrices computed.
+// Trained tensors -> served tensors: batch norm folded, W0 and V stacked, Gram matrices computed.
 #ifndef HILOMOE_TOOLS_CONVERT_FOLD_H_
 #define HILOMOE_TOOLS_CONVERT_FOLD_H_
 

@@ -18,9 +18,9 @@ namespace hilomoe {
 void InitializeWeights(const ModelSpec& spec, const TensorRegistry& registry, uint64_t seed, float embedding_deviation,
                        float* weights);
 
-// Sets alpha, tau and c of every CALIBRATED block from a batch of training rows, in evaluation mode (HILOMOE section
-// 2): alpha = 1 / mean |q_1|, then layer by layer tau_l such that the logits' deviation about their expert's mean is 1,
-// and c_l = -mean z_l per expert. Blocks are calibrated in order, each on what the calibrated ones before it give.
+// Sets alpha, tau and c of every CALIBRATED block from a batch of training rows, in evaluation mode:
+// alpha = 1 / mean |q_1|, then layer by layer tau_l such that the logits' deviation about their expert's mean is 1, and
+// c_l = -mean z_l per expert. Blocks are calibrated in order, each on what the calibrated ones before it give.
 void CalibrateRouting(const ModelSpec& spec, const TensorRegistry& registry, const EncodedBatch& batch,
                       Network<float>& network, float* weights);
 

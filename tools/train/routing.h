@@ -1,4 +1,4 @@
-// The routing chain of one block and its gradient, over rows, by Gram matrices (HILOMOE section 3).
+// The routing chain of one block and its gradient, over rows, by Gram matrices.
 //
 //   G_lj = V_l V_j^T,   raw_l = alpha nu A_l + sum_{j<l} s_j G_lj^T,   z_l = tau_l raw_l + c_l,
 //   s_l = softmax of the kept z_l

@@ -1,4 +1,4 @@
-// Folding, stacking and Gram routing (HILOMOE section 3) change nothing but roundings.
+// Folding, stacking and Gram routing (the formulas of fold.h) change nothing but roundings.
 #include "tools/convert/fold.h"
 
 #include <algorithm>

@@ -1,4 +1,5 @@
-// hilomoe-server: serves models over gRPC. Exit code 0 after a drain, 1 when it cannot serve, 2 for wrong options.
+// hilomoe-server: serves models over gRPC. Exit code 0 after a drain or a signal while it starts, 1 when it cannot
+// serve, 2 for wrong options.
 #include <chrono>
 #include <iostream>
 

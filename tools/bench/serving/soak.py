@@ -6,8 +6,8 @@
 All the time: Score at its own pace with 10 to 1,000 candidates, every score compared with its version's. In bursts: a
 ScoreStream that takes what is left, ModelInfer, and clients that connect, ask for the model (GetModel), score and leave.
 Every SWAP_SECONDS=15 a version with other weights is published and an old one withdrawn. The resident set is the least
-in a period of a swap, so that the second model that a swap needs does not count; its growth is from the second quarter
-of the run to the last. Environment, beside serving.py's: RATE=120 (requests/s), METHODS=Score,ScoreStream,ModelInfer.
+in a period of a swap; its growth is from the second quarter of the run, when the second model that a swap needs is
+resident, to the last. Environment, beside serving.py's: RATE=120 (requests/s), METHODS=Score,ScoreStream,ModelInfer.
 """
 import itertools
 import statistics

@@ -117,7 +117,8 @@ class ModelRepository::Keeper {
     std::optional<absl::Status> result;
   };
 
-  Loaded LoadModel(const ModelLedger::LoadJob& job, int threads);
+  // pacer: of the calling thread, between pieces of the file; null: nothing is served beside.
+  Loaded LoadModel(const ModelLedger::LoadJob& job, int threads, WorkPacer* pacer);
   void Keep();
   absl::StatusOr<RepositoryListing> List();
   void LogSkipped(const std::vector<std::string>& skipped);
@@ -160,7 +161,7 @@ class ModelRepository::Keeper {
   std::thread keeper_, loader_;
 };
 
-Loaded ModelRepository::Keeper::LoadModel(const ModelLedger::LoadJob& job, int threads) {
+Loaded ModelRepository::Keeper::LoadModel(const ModelLedger::LoadJob& job, int threads, WorkPacer* pacer) {
   Loaded loaded = !job.file.status.ok()
                       ? job.file.status
                       : ServedModel::Load(job.location, options_.threads,
@@ -168,7 +169,11 @@ Loaded ModelRepository::Keeper::LoadModel(const ModelLedger::LoadJob& job, int t
                                            .threads = threads,
                                            .spare = spare_,
                                            .available_memory = options_.available_memory,
-                                           .cancelled = [this] { return give_up_.load(std::memory_order_relaxed); },
+                                           .cancelled =
+                                               [this, pacer] {
+                                                 if (pacer != nullptr) pacer->Pause();
+                                                 return give_up_.load(std::memory_order_relaxed);
+                                               },
                                            .on_broken = [shared = shared_] { shared->watch.Wake(); },
                                            .dispose =
                                                [disposal = disposal_](std::unique_ptr<const ServedModel> model) {
@@ -188,7 +193,7 @@ absl::Status ModelRepository::Keeper::LoadAtStart() {
   // What has failed since is not due again by then.
   const Clock::time_point start = Clock::now();
   while (const std::optional<ModelLedger::LoadJob> job = ledger_.NextLoad(start)) {
-    Loaded loaded = LoadModel(*job, options_.start_threads);
+    Loaded loaded = LoadModel(*job, options_.start_threads, nullptr);
     first_error.Update(loaded.status());
     ledger_.FinishLoad(*job, std::move(loaded), Clock::now());
   }
@@ -361,7 +366,8 @@ void ModelRepository::Keeper::RunLoads() {
     job_taken_ = true;
     const ModelLedger::LoadJob job = *job_;
     lock.unlock();
-    Loaded loaded = LoadModel(job, /*threads=*/1);
+    WorkPacer pacer;
+    Loaded loaded = LoadModel(job, /*threads=*/1, options_.load_at_idle_priority ? &pacer : nullptr);
     lock.lock();
     result_ = std::move(loaded);
     lock.unlock();  // so that nobody waits for it while this thread waits for time that is left over

@@ -78,7 +78,8 @@ absl::StatusOr<AnonymousMemory> SpareMemory::Take(size_t size) {
 }
 
 void SpareMemory::Give(AnonymousMemory memory) {
-  if (memory.size() > bytes()) Exchange(std::move(memory));
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (memory.size() > kept_.size()) std::swap(kept_, memory);  // the other is freed once the lock is
 }
 
 size_t SpareMemory::bytes() const {

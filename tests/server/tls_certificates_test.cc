@@ -36,6 +36,12 @@ class TlsCertificatesTest : public ::testing::Test {
     const auto certificates = TlsCertificates::Load("tls", tls);
     return certificates.ok() ? "accepted" : std::string(certificates.status().message());
   }
+  // Files that a test replaces, "a" to begin with.
+  absl::StatusOr<std::shared_ptr<TlsCertificates>> LoadLive() const {
+    std::filesystem::copy(Path("a.crt"), Path("live.crt"));
+    std::filesystem::copy(Path("a.key"), Path("live.key"));
+    return TlsCertificates::Load("tls", MakeTls(Path("live")));
+  }
   std::string LogOf(const std::function<void()>& action) const {
     const int file = open(Path("log").c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600);
     {
@@ -93,9 +99,7 @@ TEST_F(TlsCertificatesTest, WrongFilesAreNamed) {
 TEST_F(TlsCertificatesTest, ChangesAreTakenOnlyWhole) {
   // A client that trusts one authority can tell which certificate it is shown; here the expiry can.
   authority_.Renew(Path("b"), Path("b.crt"), 0, 9);
-  std::filesystem::copy(Path("a.crt"), Path("live.crt"));
-  std::filesystem::copy(Path("a.key"), Path("live.key"));
-  const auto loaded = TlsCertificates::Load("tls", MakeTls(Path("live")));
+  const auto loaded = LoadLive();
   ASSERT_TRUE(loaded.ok()) << loaded.status();
   TlsCertificates& certificates = **loaded;
   const int64_t first = certificates.not_after();
@@ -118,9 +122,7 @@ TEST_F(TlsCertificatesTest, ChangesAreTakenOnlyWhole) {
 }
 
 TEST_F(TlsCertificatesTest, ACertificateThatIsNotValidNowDoesNotReplaceOneThatIs) {
-  std::filesystem::copy(Path("a.crt"), Path("live.crt"));
-  std::filesystem::copy(Path("a.key"), Path("live.key"));
-  const auto loaded = TlsCertificates::Load("tls", MakeTls(Path("live")));
+  const auto loaded = LoadLive();
   ASSERT_TRUE(loaded.ok()) << loaded.status();
   TlsCertificates& certificates = **loaded;
   const int64_t first = certificates.not_after();

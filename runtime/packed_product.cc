@@ -51,8 +51,11 @@ PackedProduct::PackedProduct(const StoredMatrix& weight, size_t first_column, si
   }
   auto* bytes = reinterpret_cast<std::byte*>(cells_.get());
   const auto place = [&](size_t output, size_t column) {
-    const size_t cell = (output / kPanelOutputs * cells + column / per_cell) * kPanelOutputs + output % kPanelOutputs;
-    return bytes + cell * sizeof(uint32_t) + column % per_cell * number;
+    const int panel = static_cast<int>(output / kPanelOutputs);
+    const kernels::PanelGroup group = kernels::GroupOfPanel(static_cast<int>(panels), panel);
+    const size_t step = static_cast<size_t>(group.count) * kPanelOutputs;
+    const size_t cell = kernels::FirstCell(static_cast<int>(cells), group, panel) + column / per_cell * step;
+    return bytes + (cell + output % kPanelOutputs) * sizeof(uint32_t) + column % per_cell * number;
   };
   std::vector<float> values(weight.columns);
   std::vector<std::byte> stored(StoredRowBytes(precision, weight.columns));

@@ -10,7 +10,11 @@ extern const Kernels kPortableKernels;
 extern const Kernels kAvx2Kernels;
 extern const Kernels kAvx512Kernels;
 // Further functions for AVX-512 where the CPU has the instructions.
-extern const ProductFunction kAvx512VnniInt8Product;
+struct Int8Functions {
+  ProductFunction product;
+  decltype(Kernels::quantise) quantise;
+};
+extern const Int8Functions kAvx512VnniFunctions;
 struct Bfloat16Functions {
   ProductFunction product;
   decltype(Kernels::round_to_bfloat16) round;

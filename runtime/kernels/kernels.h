@@ -1,11 +1,11 @@
 // The hot loops of a HiLoMoE block: products with packed weights, routing, rank-1 experts, norms, the head.
 //
 // One table of function pointers per instruction set, in its own translation unit with its own compiler flags; the
-// table is chosen once, when a model is loaded. This header includes nothing but <cstdint>, so that no inline
-// function of anyone else is compiled with those flags. B = rows, L = layers, K = experts of a layer, k = kept ones
-// (0 = dense), O = width. Matrices are float32, row-major, with a leading dimension (`ld...`, in floats), where nothing
-// else is said; no alignment is asked for but of packed weights; nothing is read or written beyond the stated shapes;
-// inputs and outputs do not overlap unless said. Functions are pure: any thread, at once. Preconditions are the
+// table is chosen once, when a model is loaded. This header includes nothing but <cstddef> and <cstdint>, so that no
+// inline function of anyone else is compiled with those flags. B = rows, L = layers, K = experts of a layer, k = kept
+// ones (0 = dense), O = width. Matrices are float32, row-major, with a leading dimension (`ld...`, in floats), where
+// nothing else is said; no alignment is asked for but of packed weights; nothing is read or written beyond the stated
+// shapes; inputs and outputs do not overlap unless said. Functions are pure: any thread, at once. Preconditions are the
 // caller's; kernels cannot fail.
 //
 // Within one table the result of a row has the same bits wherever the row stands in the batch and whatever its
@@ -13,6 +13,7 @@
 #ifndef HILOMOE_RUNTIME_KERNELS_KERNELS_H_
 #define HILOMOE_RUNTIME_KERNELS_KERNELS_H_
 
+#include <cstddef>
 #include <cstdint>
 
 namespace hilomoe::kernels {
@@ -39,14 +40,40 @@ struct Routing {
 enum class Precision { kFloat32, kBfloat16, kInt8 };
 
 inline constexpr int kPanelOutputs = 16;
+// Neighbouring panels that lie cell by cell: a tile takes them together, and so reads its weights in one stream, which
+// caches give up to 1.6 times as fast as streams side by side.
+inline constexpr int kGroupPanels = 4;
+
+// Panels [first, first + count) of a weight.
+struct PanelGroup {
+  int first, count;
+};
+
+// The group of `panel`, one of `panels`: four, at the end as many as are left, but for a single one, which is too
+// narrow for a tile: the last five are three and two.
+static constexpr PanelGroup GroupOfPanel(int panels, int panel) {
+  if (panels % kGroupPanels == 1 && panels > 1 && panel >= panels - kGroupPanels - 1) {
+    const int last = panels - 2;
+    return panel < last ? PanelGroup{last - 3, 3} : PanelGroup{last, 2};
+  }
+  const int first = panel / kGroupPanels * kGroupPanels;
+  return {first, panels - first < kGroupPanels ? panels - first : kGroupPanels};
+}
 
 // Columns of a product that share a cell of four bytes.
 constexpr int ColumnsPerCell(Precision precision) {
   return precision == Precision::kFloat32 ? 1 : precision == Precision::kBfloat16 ? 2 : 4;
 }
 
+// Where in PackedWeight::data the cells of `panel` begin; those of the next columns are 16 * group.count further on.
+static constexpr size_t FirstCell(int cells, PanelGroup group, int panel) {
+  const size_t of_groups_before = static_cast<size_t>(group.first) * static_cast<size_t>(cells);
+  return (of_groups_before + static_cast<size_t>(panel - group.first)) * static_cast<size_t>(kPanelOutputs);
+}
+
 // W [n, k], packed for every instruction set alike: cells of four bytes hold 1, 2 or 4 neighbouring columns of a row
-// (float32, bfloat16, int8), a panel the cells of 16 rows: data [ceil(n / 16)][cells][16], with zeros beyond n and k.
+// (float32, bfloat16, int8), a panel the cells of 16 rows, with zeros beyond n and k:
+// data [group][cells][panels of the group][16].
 struct PackedWeight {
   Precision precision;
   int outputs;           // n

@@ -99,6 +99,13 @@ struct Avx2 {
                                            _mm256_extracti128_si256(AndInt(x, BroadcastInt(0xff)), 1));
     _mm_storel_epi64(static_cast<__m128i*>(p), _mm_packus_epi16(words, words));
   }
+  // Of four vectors of numbers from 0 to 255.
+  static void StoreBytes(uint32_t* p, Int a, Int b, Int c, Int d) {
+    // In each half's bytes four of a, of b, of c, of d.
+    const Int bytes = _mm256_packus_epi16(_mm256_packs_epi32(a, b), _mm256_packs_epi32(c, d));
+    const Int in_order = _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), in_order);
+  }
   static int32_t Largest(Int x) {
     __m128i largest = _mm_max_epi32(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1));
     largest = _mm_max_epi32(largest, _mm_shuffle_epi32(largest, 0x4e));
@@ -173,8 +180,8 @@ struct Float32Product {
   // 6 x 2 sums, 2 vectors of weights and a broadcast take 15 of 16 registers. 12 chains hide a latency of 4 at two
   // multiply-adds a cycle, and 8 loads feed 12 of them.
   static constexpr int kRows = 6;
-  static constexpr int kPanels = 1;
-  static constexpr int kFewPanels = 2;
+  static constexpr int Panels(int rows) { return rows == 1 ? kGroupPanels : rows == 2 ? 2 : 1; }
+  static constexpr int kLinesAhead = 24;
   static Sum Zero() { return _mm256_setzero_ps(); }
   static X Spread(const uint32_t* cell) { return _mm256_castsi256_ps(_mm256_set1_epi32(static_cast<int>(*cell))); }
   static W Load(const uint32_t* cells) { return _mm256_castsi256_ps(LoadCells(cells)); }
@@ -194,8 +201,8 @@ struct Bfloat16Product {
   static constexpr bool kInteger = false;
   // 8 sums and 6 vectors of operands.
   static constexpr int kRows = 4;
-  static constexpr int kPanels = 1;
-  static constexpr int kFewPanels = 1;
+  static constexpr int Panels(int rows) { return rows == 1 ? kGroupPanels : rows == 2 ? 2 : 1; }
+  static constexpr int kLinesAhead = 0;
   static Pair Unpack(__m256i cells) {
     return {_mm256_castsi256_ps(_mm256_slli_epi32(cells, 16)),
             _mm256_castsi256_ps(_mm256_and_si256(cells, _mm256_set1_epi32(static_cast<int>(0xffff0000))))};
@@ -217,8 +224,8 @@ struct Int8Product {
   using W = Pair;
   static constexpr bool kInteger = true;
   static constexpr int kRows = 4;  // as above
-  static constexpr int kPanels = 1;
-  static constexpr int kFewPanels = 1;
+  static constexpr int Panels(int rows) { return rows == 1 ? kGroupPanels : rows == 2 ? 2 : 1; }
+  static constexpr int kLinesAhead = 0;
   static Sum Zero() { return _mm256_setzero_si256(); }
   static X Spread(const uint32_t* cell) {
     const __m256i x = _mm256_set1_epi32(static_cast<int>(*cell));

@@ -86,9 +86,10 @@ template <class D, int kRows>
 void PortableTile(const PackedWeight& weight, int row, int panel, const PackedRows& x, const ProductStore& store,
                   float* y, int ldy) {
   const uint32_t* cells = static_cast<const uint32_t*>(x.data) + Offset(row, x.ld);
-  const uint32_t* data = weight.data + Offset(panel, weight.cells) * kPanelOutputs;
+  const PanelGroup group = GroupOfPanel((weight.outputs + kPanelOutputs - 1) / kPanelOutputs, panel);
+  const uint32_t* data = weight.data + FirstCell(weight.cells, group, panel);
   typename D::Sum sum[kRows][kVectorsOfPanel] = {};
-  for (int c = 0; c < weight.cells; ++c, data += kPanelOutputs) {
+  for (int c = 0; c < weight.cells; ++c, data += group.count * kPanelOutputs) {
     typename D::X spread[kRows];
     for (int r = 0; r < kRows; ++r) spread[r] = D::Spread(cells[Offset(r, x.ld) + static_cast<size_t>(c)]);
     for (int v = 0; v < kVectorsOfPanel; ++v) {

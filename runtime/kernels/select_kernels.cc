@@ -12,14 +12,16 @@ namespace {
 
 #ifdef HILOMOE_KERNELS_X86
 
-// The foundation set's, with the products that a CPU has instructions for.
+// The foundation set's, with what a CPU has better instructions for.
 Kernels Avx512With(InstructionSet set, const char* name) {
   Kernels kernels = kAvx512Kernels;
   kernels.instruction_set = set;
   kernels.name = name;
-  kernels.product[static_cast<int>(Precision::kInt8)] = set == InstructionSet::kAvx512
-                                                            ? kAvx2Kernels.product[static_cast<int>(Precision::kInt8)]
-                                                            : kAvx512VnniInt8Product;
+  kernels.product[static_cast<int>(Precision::kInt8)] = kAvx2Kernels.product[static_cast<int>(Precision::kInt8)];
+  if (set >= InstructionSet::kAvx512Vnni) {
+    kernels.product[static_cast<int>(Precision::kInt8)] = kAvx512VnniFunctions.product;
+    kernels.quantise = kAvx512VnniFunctions.quantise;
+  }
   if (set == InstructionSet::kAvx512Bf16) {
     kernels.product[static_cast<int>(Precision::kBfloat16)] = kAvx512Bf16Functions.product;
     kernels.round_to_bfloat16 = kAvx512Bf16Functions.round;
@@ -84,7 +86,7 @@ Cpu DetectCpu() {
   cpu.avx2 = (ebx & bit_AVX2) != 0 && (saved & kSseAndYmm) == kSseAndYmm;
   // -mavx512f includes all that -mavx2 allows.
   cpu.avx512 = cpu.avx2 && (ebx & bit_AVX512F) != 0 && (saved & kMasksAndZmm) == kMasksAndZmm;
-  // -mavx512vnni and -mavx512bf16 include AVX-512BW.
+  // kernels_avx512_vnni.cc is compiled with -mavx512bw, which -mavx512bf16 includes, too.
   cpu.avx512_vnni = cpu.avx512 && (ebx & bit_AVX512BW) != 0 && (ecx & bit_AVX512VNNI) != 0;
   // Zeros when the CPU has no such subleaf.
   if (__get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) != 0) {

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 
+#include "runtime/kernels/kernels.h"
 #include "runtime/kernels/vector_common.h"
 
 namespace hilomoe::kernels {
@@ -77,6 +78,13 @@ struct Avx512 {
   // The low 16 or 8 bits of each lane, side by side.
   static void StoreLow16(void* p, Int x) { _mm256_storeu_si256(static_cast<__m256i*>(p), _mm512_cvtepi32_epi16(x)); }
   static void StoreLow8(void* p, Int x) { _mm_storeu_si128(static_cast<__m128i*>(p), _mm512_cvtepi32_epi8(x)); }
+  // Of four vectors of numbers from 0 to 255.
+  static void StoreBytes(uint32_t* p, Int a, Int b, Int c, Int d) {
+    StoreLow8(p, a);
+    StoreLow8(p + 4, b);
+    StoreLow8(p + 8, c);
+    StoreLow8(p + 12, d);
+  }
   static int32_t Largest(Int x) { return _mm512_reduce_max_epi32(x); }
   static Int MaxInt(Int a, Int b) { return _mm512_max_epi32(a, b); }
   static Int MinInt(Int a, Int b) { return _mm512_min_epi32(a, b); }
@@ -138,12 +146,12 @@ struct Avx512 {
 // The shape of a product's tile (vector_product.h).
 struct Avx512Tile {
   using V = Avx512;
-  // 8 x 3 sums, 3 vectors of weights and a broadcast take 28 of 32 registers. 24 chains hide a latency of 4 at two
-  // multiply-adds a cycle, and 11 loads feed 24 of them.
-  static constexpr int kRows = 8;
-  static constexpr int kPanels = 3;
-  // One row: 6 chains hide a latency of 4 at a multiply-add a cycle, and 6 streams are what prefetchers follow.
-  static constexpr int kFewPanels = 6;
+  // 6 x 4 sums, 4 vectors of weights and a broadcast take 29 of 32 registers. 24 chains hide a latency of 4 at two
+  // multiply-adds a cycle, and 10 loads feed 24 of them. One row's 4 chains do so at 64 bytes of weights a cycle, as
+  // much as L2 gives.
+  static constexpr int kRows = 6;
+  static constexpr int Panels(int) { return kGroupPanels; }
+  static constexpr int kLinesAhead = 0;
 };
 
 }  // namespace

@@ -5,7 +5,9 @@
 //   D::W, Load      kLanes cells of weights
 //   D::Step         sum + x w, over the columns of a cell
 //   D::kInteger     whether the sums are int32
-// and the tile's shape, explained where set: kRows, kPanels of many rows; kFewPanels of one or two.
+//   D::kRows        rows of a tile of many
+//   D::Panels       panels of a tile of 1, 2, 4 or kRows rows
+//   D::kLinesAhead  of weights, that one or two rows ask for before they need them; 0: they do not
 //
 // Every sum is one chain in ascending order of columns, whatever the tile it falls into: so tiles can be changed, and
 // batches split, without changing a bit.
@@ -30,11 +32,10 @@ struct ProductOperands {
   int ldy;
 };
 
-// A tile's sums, from row `row` and output `column` on, on their way to y. Not inlined: it would push the sums, which
-// it takes from memory, out of the registers in which they are made.
+// A tile's sums, from row `row` and output `column` on, on their way to y.
 template <class D, int kRows, int kVectors>
-__attribute__((noinline)) void StoreTile(const ProductOperands& op, int row, int column,
-                                         const typename D::Sum (&sum)[kRows][kVectors]) {
+__attribute__((always_inline)) inline void FinishTile(const ProductOperands& op, int row, int column,
+                                                      const typename D::Sum (&sum)[kRows][kVectors]) {
   using V = typename D::V;
   using Float = typename V::Float;
   const ProductStore store = op.store;
@@ -78,69 +79,90 @@ __attribute__((noinline)) void StoreTile(const ProductOperands& op, int row, int
   }
 }
 
+// The same for many rows. Not inlined: it would push the sums, which it takes from memory, out of the registers in
+// which they are made.
+template <class D, int kRows, int kVectors>
+__attribute__((noinline)) void StoreTile(const ProductOperands& op, int row, int column,
+                                         const typename D::Sum (&sum)[kRows][kVectors]) {
+  FinishTile<D>(op, row, column, sum);
+}
+
 template <class D, int kRows, int kPanels>
-void ProductTile(const ProductOperands& op, int row, int panel) {
+void ProductTile(const ProductOperands& op, PanelGroup group, int row, int panel) {
   constexpr int kLanes = D::V::kLanes;
-  constexpr int kPerPanel = kPanelOutputs / kLanes;
-  constexpr int kVectors = kPanels * kPerPanel;
+  constexpr int kVectors = kPanels * kPanelOutputs / kLanes;
   const int cells = op.weight.cells;
-  const size_t panel_cells = Offset(cells, kPanelOutputs);
-  const uint32_t* w = op.weight.data + static_cast<size_t>(panel) * panel_cells;
+  const uint32_t* w = op.weight.data + FirstCell(cells, group, panel);
+  const size_t step = Offset(group.count, kPanelOutputs);
   const uint32_t* x = static_cast<const uint32_t*>(op.x.data) + Offset(row, op.x.ld);
   typename D::Sum sum[kRows][kVectors];
   for (int r = 0; r < kRows; ++r) {
     for (int v = 0; v < kVectors; ++v) sum[r][v] = D::Zero();
   }
-  for (int c = 0; c < cells; ++c, w += kPanelOutputs) {
-    typename D::W weights[kVectors];
-    for (int v = 0; v < kVectors; ++v) {
-      weights[v] = D::Load(w + static_cast<size_t>(v / kPerPanel) * panel_cells + v % kPerPanel * kLanes);
+  for (int c = 0; c < cells; ++c, w += step) {
+    if constexpr (kRows <= 2 && D::kLinesAhead > 0) {
+      for (int p = 0; p < kPanels; ++p) __builtin_prefetch(w + (D::kLinesAhead + p) * kPanelOutputs);
     }
+    typename D::W weights[kVectors];
+    for (int v = 0; v < kVectors; ++v) weights[v] = D::Load(w + v * kLanes);
     for (int r = 0; r < kRows; ++r) {
       const typename D::X spread = D::Spread(x + Offset(r, op.x.ld) + c);
       for (int v = 0; v < kVectors; ++v) sum[r][v] = D::Step(sum[r][v], spread, weights[v]);
     }
   }
-  typename D::Sum out[kRows][kVectors];
-  for (int r = 0; r < kRows; ++r) {
-    for (int v = 0; v < kVectors; ++v) out[r][v] = sum[r][v];
+  if constexpr (kRows == 1) {
+    FinishTile<D>(op, row, panel * kPanelOutputs, sum);
+  } else {
+    typename D::Sum out[kRows][kVectors];
+    for (int r = 0; r < kRows; ++r) {
+      for (int v = 0; v < kVectors; ++v) out[r][v] = sum[r][v];
+    }
+    StoreTile<D>(op, row, panel * kPanelOutputs, out);
   }
-  StoreTile<D, kRows, kVectors>(op, row, panel * kPanelOutputs, out);
 }
 
-// All rows of one tile of outputs, whose weights all rows but the first ones read from the L2 cache.
-template <class D, int kPanels>
-void ProductPanels(const ProductOperands& op, int rows, int panel) {
-  int row = 0;
-  for (; row + D::kRows <= rows; row += D::kRows) ProductTile<D, D::kRows, kPanels>(op, row, panel);
-  if constexpr (D::kRows > 4) {
-    for (; row + 4 <= rows; row += 4) ProductTile<D, 4, kPanels>(op, row, panel);
+// Tiles of `panels` panels, at most kPanels, for rows from `row` up to `end`, kRows at a time.
+template <class D, int kRows, int kPanels>
+void ProductPanels(const ProductOperands& op, PanelGroup group, int row, int end, int panel, int panels) {
+  if (panels < kPanels) {
+    if constexpr (kPanels > 1) ProductPanels<D, kRows, kPanels - 1>(op, group, row, end, panel, panels);
+    return;
   }
-  for (; row + 2 <= rows; row += 2) ProductTile<D, 2, kPanels>(op, row, panel);
-  if (row < rows) ProductTile<D, 1, kPanels>(op, row, panel);
+  for (; row < end; row += kRows) ProductTile<D, kRows, kPanels>(op, group, row, panel);
+}
+
+// All panels of a group, for rows from `row` up to `end`, kRows at a time.
+template <class D, int kRows>
+void ProductRows(const ProductOperands& op, PanelGroup group, int row, int end) {
+  constexpr int kPanels = D::Panels(kRows);
+  const int last = group.first + group.count;
+  for (int panel = group.first; panel < last; panel += kPanels) {
+    ProductPanels<D, kRows, kPanels>(op, group, row, end, panel, AtMost(kPanels, last - panel));
+  }
 }
 
 template <class D>
 void Product(const PackedWeight& weight, int rows, const PackedRows& x, const ProductStore& store, float* y, int ldy) {
   const ProductOperands op{weight, x, store, y, ldy};
   const int panels = (weight.outputs + kPanelOutputs - 1) / kPanelOutputs;
-  int panel = 0;
-  if (rows <= 2) {
-    for (; panel + D::kFewPanels <= panels; panel += D::kFewPanels) {
-      if (rows == 2) ProductTile<D, 2, D::kFewPanels>(op, 0, panel);
-      if (rows == 1) ProductTile<D, 1, D::kFewPanels>(op, 0, panel);
+  const int left = rows % D::kRows;
+  for (int panel = 0; panel < panels;) {
+    const PanelGroup group = GroupOfPanel(panels, panel);
+    panel += group.count;
+    int row = 0;
+    if constexpr (D::kRows > 4) {
+      if (left >= 4) {
+        ProductRows<D, 4>(op, group, 0, 4);
+        row = 4;
+      }
     }
-  }
-  if constexpr (D::kPanels == 3) {
-    // The last 4 as 2 and 2: a tile of one panel has too few sums to keep the multipliers busy.
-    while (panels - panel > 4 || panels - panel == 3) {
-      ProductPanels<D, 3>(op, rows, panel);
-      panel += 3;
+    if (left - row >= 2) {
+      ProductRows<D, 2>(op, group, row, row + 2);
+      row += 2;
     }
-    for (; panel + 2 <= panels; panel += 2) ProductPanels<D, 2>(op, rows, panel);
+    if (row < left) ProductRows<D, 1>(op, group, row, left);
+    if (left < rows) ProductRows<D, D::kRows>(op, group, left, rows);
   }
-  for (; panel + D::kPanels <= panels; panel += D::kPanels) ProductPanels<D, D::kPanels>(op, rows, panel);
-  for (; panel < panels; ++panel) ProductPanels<D, 1>(op, rows, panel);
 }
 
 // The nearest bfloat16, ties to even; a NaN stays one. In the low half of each lane.
@@ -187,27 +209,46 @@ void PairToBfloat16(int rows, int width, const float* x, int ldx, uint32_t* cell
   }
 }
 
+// The largest |x|; NaN where one is: of numbers without their sign the bits, as integers, stand in the same order, and
+// above infinity's are NaNs.
+template <class V>
+float LargestMagnitude(int width, const float* x) {
+  typename V::Int even = V::BroadcastInt(0), odd = even;
+  int d = 0;
+  for (; d + 2 * V::kLanes <= width; d += 2 * V::kLanes) {
+    even = V::MaxInt(even, V::Bits(V::Abs(V::Load(x + d))));
+    odd = V::MaxInt(odd, V::Bits(V::Abs(V::Load(x + d + V::kLanes))));
+  }
+  for (; d < width; d += V::kLanes) {
+    even = V::MaxInt(even, V::Bits(V::Abs(V::LoadFirst(x + d, AtMost(V::kLanes, width - d)))));
+  }
+  return __builtin_bit_cast(float, V::Largest(V::MaxInt(even, odd)));
+}
+
 template <class V>
 void Quantise(int rows, int width, const float* x, int ldx, uint32_t* cells, int ldc, float* scale) {
   using Float = typename V::Float;
+  constexpr int kLanes = V::kLanes;
   for (int r = 0; r < rows; ++r) {
     const float* from = x + Offset(r, ldx);
     uint32_t* to = cells + Offset(r, ldc);
-    // Of numbers without their sign the bits, as integers, stand in the same order; above infinity's are NaNs.
-    typename V::Int largest = V::BroadcastInt(0);
-    int d = 0;
-    for (; d + V::kLanes <= width; d += V::kLanes) {
-      largest = V::MaxInt(largest, V::Bits(V::Abs(V::Load(from + d))));
-    }
-    if (d < width) largest = V::MaxInt(largest, V::Bits(V::Abs(V::LoadFirst(from + d, width - d))));
-    const float magnitude = __builtin_bit_cast(float, V::Largest(largest));
+    const float magnitude = LargestMagnitude<V>(width, from);
     scale[r] = magnitude * (1.0f / 127);
+    if (!(magnitude < __builtin_inff())) {  // zeros: NaN after the scale
+      __builtin_memset(to, 128, static_cast<size_t>((width + 3) / 4) * sizeof(uint32_t));
+      continue;
+    }
     const Float inverse = V::Broadcast(magnitude >= kSmallestMagnitude ? 127 / magnitude : 0);
-    const auto quantise = [&](Float v) { return V::AddInt(V::ToInt(V::Mul(v, inverse)), V::BroadcastInt(128)); };
-    for (d = 0; d + V::kLanes <= width; d += V::kLanes) V::StoreLow8(to + d / 4, quantise(V::Load(from + d)));
+    const auto quantised = [&](Float v) { return V::ToInt(V::MulAdd(v, inverse, V::Broadcast(128))); };
+    const auto load = [&](int d) { return quantised(V::Load(from + d)); };
+    int d = 0;
+    for (; d + 4 * kLanes <= width; d += 4 * kLanes) {
+      V::StoreBytes(to + d / 4, load(d), load(d + kLanes), load(d + 2 * kLanes), load(d + 3 * kLanes));
+    }
+    for (; d + kLanes <= width; d += kLanes) V::StoreLow8(to + d / 4, load(d));
     if (d == width) continue;
-    alignas(64) uint32_t last[V::kLanes / 4];
-    V::StoreLow8(last, quantise(V::LoadFirst(from + d, width - d)));
+    alignas(64) uint32_t last[kLanes / 4];
+    V::StoreLow8(last, quantised(V::LoadFirst(from + d, width - d)));
     for (int c = 0; c < (width - d + 3) / 4; ++c) to[d / 4 + c] = last[c];
   }
 }

@@ -70,13 +70,17 @@ class Blocks {
   void PackB(size_t columns, size_t terms, const float* b, size_t ldb) {
     const size_t cells = (terms + 1) / 2;
     weight_ = {kernels::Precision::kBfloat16, Int(columns), Int(cells), b_, nullptr, nullptr};
-    if (columns % kPanel > 0) std::fill_n(b_ + columns / kPanel * kPanel * cells, cells * kPanel, 0U);
+    panels_ = Int((columns + kPanel - 1) / kPanel);
+    if (columns % kPanel > 0) {
+      const kernels::PanelGroup last = kernels::GroupOfPanel(panels_, panels_ - 1);
+      std::fill_n(b_ + kernels::FirstCell(Int(cells), last, last.first), cells * Step(last), 0U);
+    }
     if (!transpose_b_) return PackPairs(columns, terms, b, ldb);
-    uint32_t* panel = b_;
-    for (size_t first = 0; first < columns; first += kPanel, panel += cells * kPanel) {
-      const size_t outputs = std::min(kPanel, columns - first);
+    for (int panel = 0; panel < panels_; ++panel) {
+      const kernels::PanelGroup group = kernels::GroupOfPanel(panels_, panel);
+      const size_t first = static_cast<size_t>(panel) * kPanel, outputs = std::min(kPanel, columns - first);
       kernels_.round_to_bfloat16(Int(outputs), Int(terms), b + first * ldb, Int(ldb), scratch_, Int(cells));
-      Transpose4(outputs, cells, scratch_, cells, panel, kPanel);
+      Transpose4(outputs, cells, scratch_, cells, b_ + kernels::FirstCell(Int(cells), group, panel), Step(group));
     }
   }
 
@@ -98,18 +102,24 @@ class Blocks {
   }
 
  private:
+  // Cells of a group's that belong to the same columns.
+  static size_t Step(kernels::PanelGroup group) { return static_cast<size_t>(group.count) * kPanel; }
+
   // PackB of a B that is not transposed: whole rows, because those are what memory gives fastest, and then their
-  // pieces, a cache line each, to the panels.
+  // pieces to the groups of panels.
   void PackPairs(size_t columns, size_t terms, const float* b, size_t ldb) {
-    const size_t cells = (terms + 1) / 2, last = columns / kPanel * kPanel;
+    const size_t cells = (terms + 1) / 2;
     for (size_t p = 0; p < terms; p += kPairedRows, b += kPairedRows * ldb) {
       const size_t rows = std::min(kPairedRows, terms - p);
       kernels_.pair_to_bfloat16(Int(rows), Int(columns), b, Int(ldb), scratch_, Int(columns));
       const uint32_t* from = scratch_;
       for (size_t cell = p / 2; cell < (p + rows + 1) / 2; ++cell, from += columns) {
-        uint32_t* to = b_ + cell * kPanel;
-        for (size_t first = 0; first < last; first += kPanel) std::copy_n(from + first, kPanel, to + first * cells);
-        std::copy(from + last, from + columns, to + last * cells);
+        for (int panel = 0; panel < panels_;) {
+          const kernels::PanelGroup group = kernels::GroupOfPanel(panels_, panel);
+          const size_t first = static_cast<size_t>(panel) * kPanel, count = std::min(Step(group), columns - first);
+          std::copy_n(from + first, count, b_ + kernels::FirstCell(Int(cells), group, panel) + cell * Step(group));
+          panel += group.count;
+        }
       }
     }
   }
@@ -118,6 +128,7 @@ class Blocks {
   const bool transpose_a_, transpose_b_;
   const size_t lda_;
   uint32_t *b_, *a_, *scratch_;
+  int panels_ = 0;
   kernels::PackedWeight weight_ = {};
 };
 

@@ -56,8 +56,9 @@ struct Weight {
     for (int o = 0; o < outputs; ++o) {
       scale[static_cast<size_t>(o)] = 0.01f * (2 + random.Uniform());
       for (int d = 0; d < columns; ++d) {
-        auto* byte = reinterpret_cast<unsigned char*>(
-                         data + (o / kPanelOutputs * cells + d / per_cell) * kPanelOutputs + o % kPanelOutputs) +
+        const PanelGroup group = GroupOfPanel(panels, o / kPanelOutputs);
+        auto* byte = reinterpret_cast<unsigned char*>(data + FirstCell(cells, group, o / kPanelOutputs) +
+                                                      d / per_cell * group.count * kPanelOutputs + o % kPanelOutputs) +
                      d % per_cell * (4 / per_cell);
         double& value = values[static_cast<size_t>(o * columns + d)];
         if (precision == Precision::kInt8) {
@@ -161,7 +162,7 @@ class ProductTest : public KernelTest {
 TEST_P(ProductTest, EqualsSumsInDoubleAndARowDependsOnItselfAlone) {
   for (const Precision precision : kPrecisions) {
     for (const int rows : {1, 2, 3, 4, 5, 6, 7, 8, 13, 64}) {
-      for (const int outputs : {1, 15, 16, 17, 48, 100, 113}) {
+      for (const int outputs : {1, 15, 16, 17, 48, 100, 113, 176, 193}) {
         for (const int columns : {0, 1, 2, 3, 4, 7, 31, 64}) Check(precision, rows, outputs, columns);
       }
     }

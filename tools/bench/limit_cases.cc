@@ -49,10 +49,19 @@ Case Fma(const MachineKernels& kernels, int threads) {
   return c;
 }
 
-Case Read(const MachineKernels& kernels, const std::string& level, size_t bytes, int threads) {
-  // Small buffers are read several times, so that the call costs nothing.
-  const size_t times = std::max<size_t>(1, (size_t{1} << 20) / bytes);
-  Case c = Limit(ReadLimit(level), kernels.instruction_set, threads);
+const MachineKernels& Reader() {
+  int count = 0;
+  const MachineKernels* const* all = SupportedMachineKernels(&count);
+  const MachineKernels* reader = all[0];
+  for (int i = 0; i < count; ++i) {
+    if (all[i]->read != nullptr) reader = all[i];
+  }
+  return *reader;
+}
+
+Case Read(const std::string& name, size_t bytes, size_t times, int threads) {
+  const MachineKernels& kernels = Reader();
+  Case c = Limit(name, kernels.instruction_set, threads);
   c.work.bytes = static_cast<double>(bytes * times);
   c.prepare = [&kernels, bytes, times](int thread) -> absl::StatusOr<Operands> {
     const auto buffer = std::make_shared<HugeBuffer>(bytes);
@@ -163,14 +172,16 @@ Case Throughput(size_t bytes, int threads) {
 
 }  // namespace
 
+Case PlainRead(size_t bytes) {
+  Case c = Read(absl::StrCat("plain read of ", bytes / 1024, " KiB"), bytes, 1, 1);
+  c.group = "products";
+  return c;
+}
+
 void AddLimitCases(const Suite& suite, std::vector<Case>* cases) {
   const Machine& machine = suite.machine;
   int count = 0;
   const MachineKernels* const* all = SupportedMachineKernels(&count);
-  const MachineKernels* reader = all[0];
-  for (int i = 0; i < count; ++i) {
-    if (all[i]->read != nullptr) reader = all[i];
-  }
   // Half a cache, so that what else is in use does not push it out; of the shared one a quarter a thread.
   const std::pair<const char*, size_t> levels[] = {{"L1", machine.l1_bytes / 2},
                                                    {"L2", machine.l2_bytes / 2},
@@ -178,7 +189,11 @@ void AddLimitCases(const Suite& suite, std::vector<Case>* cases) {
                                                    {"memory", suite.options.memory_bytes}};
   for (const int threads : std::set<int>{1, suite.options.threads}) {
     for (int i = 0; i < count; ++i) cases->push_back(Fma(*all[i], threads));
-    for (const auto& [level, bytes] : levels) cases->push_back(Read(*reader, level, bytes, threads));
+    for (const auto& [level, bytes] : levels) {
+      // Small buffers are read several times, so that the call costs nothing.
+      const size_t times = std::max<size_t>(1, (size_t{1} << 20) / bytes);
+      cases->push_back(Read(ReadLimit(level), bytes, times, threads));
+    }
     cases->push_back(Latency(suite.options.memory_bytes, threads));
     cases->push_back(Throughput(suite.options.memory_bytes, threads));
   }

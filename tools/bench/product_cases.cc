@@ -7,7 +7,9 @@
 #include <cstring>
 #include <memory>
 #include <random>
+#include <set>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -182,10 +184,13 @@ void AddConversions(std::vector<Case>* cases) {
 }  // namespace
 
 void AddProductCases(const Suite& suite, std::vector<Case>* cases) {
+  std::set<std::string> reads;
   const auto add = [&](const Shape& shape, int rows, Precision precision, std::string* float32) {
-    // The conversion and the product.
+    // The product and the conversion of what it is given.
     const auto code = [precision](const Kernels& kernels) {
-      return std::make_pair(kernels.quantise, kernels.product[static_cast<int>(precision)]);
+      return std::make_tuple(kernels.product[static_cast<int>(precision)],
+                             precision == Precision::kInt8 ? kernels.quantise : nullptr,
+                             precision == Precision::kBfloat16 ? kernels.round_to_bfloat16 : nullptr);
     };
     for (const Kernels* kernels : SupportedKernels(code)) {
       Case c = ProductCase(shape, rows, precision, *kernels);
@@ -197,6 +202,12 @@ void AddProductCases(const Suite& suite, std::vector<Case>* cases) {
         *float32 = FullName(c);
       } else {
         c.compared_with.push_back(*float32);
+      }
+      if (rows == 1) {  // bound by reading its weight
+        const Case read =
+            PlainRead(static_cast<size_t>(PackedBytes(precision) * static_cast<double>(shape.n * shape.k)));
+        if (reads.insert(read.name).second) cases->push_back(read);
+        c.compared_with.push_back(FullName(read));
       }
       AddWarmAndFlushed(c, cases);
       if (rows < kTileRows || suite.options.threads == 1) continue;

@@ -9,8 +9,9 @@
 namespace hilomoe {
 namespace {
 
-// How long a caller waits without sleeping. A helper begins some 30 us late, and so ends late; to sleep until then and
-// be woken takes as long again.
+// How long callers wait for helpers, and helpers for the next call, without sleeping. To be woken takes 30 us and more,
+// on a virtual machine some hundred: a caller would wait as long again, and a helper miss a tile or two of a request
+// that follows at once. Meanwhile they yield, so that only a core is kept awake that has nothing to do.
 constexpr std::chrono::microseconds kAwake(100);
 
 }  // namespace
@@ -119,7 +120,7 @@ void TileTeam::Serve(Helper* helper, int worker) {
   while (true) {
     uint32_t state = helper->state.load(std::memory_order_acquire);
     if (PhaseOf(state) != kCalled) {
-      helper->state.wait(state, std::memory_order_acquire);
+      Await(helper->state, state);
       continue;
     }
     const uint32_t working = With(kWorking, state);
@@ -149,13 +150,13 @@ void TileTeam::Finish(Job* job) {
   }
 }
 
-void TileTeam::Await(const std::atomic<uint32_t>& state, uint32_t working) {
+void TileTeam::Await(const std::atomic<uint32_t>& state, uint32_t old) {
   const auto sleep_at = std::chrono::steady_clock::now() + kAwake;
-  while (state.load(std::memory_order_acquire) == working) {
+  while (state.load(std::memory_order_acquire) == old) {
     if (std::chrono::steady_clock::now() < sleep_at) {
       std::this_thread::yield();
     } else {
-      state.wait(working, std::memory_order_acquire);
+      state.wait(old, std::memory_order_acquire);
     }
   }
 }

@@ -64,8 +64,8 @@ class TileTeam {
   void CallIdle(Job* job);
   void Leave(Job* job);
   void Finish(Job* job);
-  // Until a helper's state is no longer `working`.
-  static void Await(const std::atomic<uint32_t>& state, uint32_t working);
+  // Until a helper's state is no longer `old`.
+  static void Await(const std::atomic<uint32_t>& state, uint32_t old);
   bool MustLeave();
 
   const int threads_;

@@ -159,6 +159,39 @@ class ProductTest : public KernelTest {
   }
 };
 
+TEST(PanelGroupTest, EveryPanelIsInOneGroupThatIsNotTooNarrow) {
+  for (int panels = 1; panels <= 40; ++panels) {
+    for (int panel = 0; panel < panels;) {
+      const PanelGroup group = GroupOfPanel(panels, panel);
+      ASSERT_EQ(group.first, panel) << "of " << panels;
+      ASSERT_GE(group.count, panels == 1 ? 1 : 2) << panel << " of " << panels;
+      ASSERT_LE(group.count, kGroupPanels) << panel << " of " << panels;
+      for (; panel < group.first + group.count; ++panel) {
+        const PanelGroup same = GroupOfPanel(panels, panel);
+        ASSERT_TRUE(same.first == group.first && same.count == group.count) << panel << " of " << panels;
+      }
+      ASSERT_LE(panel, panels);
+    }
+  }
+}
+
+// Cells of different panels never share a place, and together they leave none.
+TEST(PanelGroupTest, CellsFillTheWeight) {
+  for (const int panels : {1, 2, 4, 5, 9, 11}) {
+    constexpr int kCells = 3;
+    std::vector<int> used(static_cast<size_t>(panels * kCells));
+    for (int panel = 0; panel < panels; ++panel) {
+      const PanelGroup group = GroupOfPanel(panels, panel);
+      for (size_t c = 0; c < kCells; ++c) {
+        const size_t line = FirstCell(kCells, group, panel) / kPanelOutputs + c * static_cast<size_t>(group.count);
+        ASSERT_LT(line, used.size());
+        ++used[line];
+      }
+    }
+    EXPECT_EQ(std::count(used.begin(), used.end(), 1), panels * kCells) << panels;
+  }
+}
+
 TEST_P(ProductTest, EqualsSumsInDoubleAndARowDependsOnItselfAlone) {
   for (const Precision precision : kPrecisions) {
     for (const int rows : {1, 2, 3, 4, 5, 6, 7, 8, 13, 64}) {

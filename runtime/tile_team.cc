@@ -9,9 +9,9 @@
 namespace hilomoe {
 namespace {
 
-// How long callers wait for helpers, and helpers for the next call, without sleeping. To be woken takes 30 us and more,
-// on a virtual machine some hundred: a caller would wait as long again, and a helper miss a tile or two of a request
-// that follows at once. Meanwhile they yield, so that only a core is kept awake that has nothing to do.
+// How long callers wait for helpers, and helpers for the next call, without sleeping. To be woken takes some 30 us on
+// one machine that was measured: a caller would wait as long again, and a helper begin late with a request that follows
+// at once. Meanwhile they yield to whoever else wants the core.
 constexpr std::chrono::microseconds kAwake(100);
 
 }  // namespace

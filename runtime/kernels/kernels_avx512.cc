@@ -16,7 +16,7 @@ namespace {
 
 struct Float32Product : Avx512Tile {
   // The weights of a model in float32 do not fit L2: this hides more of L3's latency than the hardware's prefetching
-  // does. Those of fewer bits do, more or less, and then asking twice costs a tenth.
+  // does. Those of fewer bits fit better, and then asking twice costs a tenth.
   static constexpr int kLinesAhead = 24;
   using Sum = __m512;
   using X = __m512;

@@ -23,8 +23,9 @@ using Tensor = v1::ModelFileHeader::Tensor;
 
 constexpr char kMagic[8] = {'H', 'I', 'L', 'O', 'M', 'O', 'E', '\n'};
 constexpr uint64_t kAlignment = 64;
-// What is loaded at once and then verified while it is still in a core's cache.
-constexpr size_t kPieceBytes = size_t{256} << 10;
+// What is loaded at once and then verified while it is still in a cache: at most a huge page, and ending where one
+// does, since mapping a piece of one takes as long as mapping all of it.
+constexpr size_t kPieceBytes = size_t{2} << 20;
 
 struct Preamble {
   char magic[8];
@@ -193,10 +194,10 @@ absl::StatusOr<ModelFile> ModelFile::Open(const std::string& path, const ModelFi
   HILOMOE_ASSIGN_OR_RETURN(FileBytes bytes, FileBytes::Open(path, options.memory, options.spare));
   ModelFile file(std::move(bytes), options);
   absl::Status status = file.ParseHeader();
+  if (status.ok()) status = file.BindVocabularies();
   if (status.ok()) {
     status = file.ForEach(file.header_.tensors_size(), [&](int i) { return file.LoadTensor(i, verify); });
   }
-  if (status.ok()) status = file.BindVocabularies();
   if (status.ok()) status = file.BindTensors();
   // What they know need not live as long as the file.
   file.options_.cancelled = nullptr;
@@ -262,14 +263,23 @@ absl::Status ModelFile::LoadTensor(int index, bool verify) {
     return absl::DataLossError(absl::StrCat("the gap before tensor '", tensor.name(), "' is not zero"));
   }
   Checksum checksum;
-  for (uint64_t done = 0; done < tensor.bytes(); done += kPieceBytes) {
+  const Vocabulary* const vocabulary = vocabulary_in_[static_cast<size_t>(index)];
+  absl::Status buckets;
+  static_assert(kPieceBytes % sizeof(VocabularyBucket) == 0);
+  for (uint64_t done = 0, next; done < tensor.bytes(); done = next) {
     if (options_.cancelled && options_.cancelled()) return absl::CancelledError("loading was given up");
-    const size_t piece = std::min<uint64_t>(kPieceBytes, tensor.bytes() - done);
-    HILOMOE_RETURN_IF_ERROR(bytes_.Load(tensor.offset() + done, tensor.offset() + done + piece));
-    if (verify) checksum.Add(data + done, piece);
+    next = std::min<uint64_t>(done + kPieceBytes - (tensor.offset() + done) % kPieceBytes, tensor.bytes());
+    HILOMOE_RETURN_IF_ERROR(bytes_.Load(tensor.offset() + done, tensor.offset() + next));
+    if (verify) checksum.Add(data + done, next - done);
+    if (vocabulary != nullptr && buckets.ok()) {
+      buckets = vocabulary->CheckBuckets(done / sizeof(VocabularyBucket), next / sizeof(VocabularyBucket));
+    }
   }
   if (verify && checksum.value() != tensor.xxh3()) {
     return absl::DataLossError(absl::StrCat("the checksum of tensor '", tensor.name(), "' is wrong"));
+  }
+  if (!buckets.ok()) {
+    return absl::Status(buckets.code(), absl::StrCat("tensor '", tensor.name(), "': ", buckets.message()));
   }
   return absl::OkStatus();
 }
@@ -319,7 +329,9 @@ absl::Status ModelFile::BindVocabularies() {
   }
   vocabularies_.resize(spec_.tables().size());
   table_rows_.resize(spec_.tables().size());
-  return ForEach(header_.vocabularies_size(), [this](int i) { return BindVocabulary(static_cast<size_t>(i)); });
+  vocabulary_in_.resize(static_cast<size_t>(header_.tensors_size()), nullptr);
+  for (size_t i = 0; i < vocabularies_.size(); ++i) HILOMOE_RETURN_IF_ERROR(BindVocabulary(i));
+  return absl::OkStatus();
 }
 
 absl::Status ModelFile::BindVocabulary(size_t i) {
@@ -351,7 +363,8 @@ absl::Status ModelFile::BindVocabulary(size_t i) {
   const auto buckets =
       absl::MakeConstSpan(reinterpret_cast<const VocabularyBucket*>(data), bytes / sizeof(VocabularyBucket));
   HILOMOE_ASSIGN_OR_RETURN(vocabularies_[i],
-                           Vocabulary::FromBuckets(buckets, entry.seed(), entry.max_probes(), table_rows_[i]));
+                           Vocabulary::FromUncheckedBuckets(buckets, entry.seed(), entry.max_probes(), table_rows_[i]));
+  vocabulary_in_[static_cast<size_t>(stored - header_.tensors().begin())] = &vocabularies_[i];
   return absl::OkStatus();
 }
 

@@ -64,7 +64,9 @@ class ModelFile {
   absl::Status ParseHeader();
   // work(0) to work(count - 1), shared by the threads; the first error by index.
   absl::Status ForEach(int count, const std::function<absl::Status(int)>& work) const;
+  // Reads it in pieces; while one is in a cache it is added to the checksum, and its buckets are checked.
   absl::Status LoadTensor(int index, bool verify);
+  // Before the tensors are loaded: by the header alone.
   absl::Status BindVocabularies();
   absl::Status BindVocabulary(size_t table);
   absl::Status BindTensors();
@@ -82,6 +84,7 @@ class ModelFile {
   ServingTensors<const StoredMatrix> matrices_;
   std::vector<Vocabulary> vocabularies_;
   std::vector<uint32_t> table_rows_;
+  std::vector<const Vocabulary*> vocabulary_in_;  // per tensor of the header; null: none
 };
 
 // What tensors are stored in, and products of them take place in.

@@ -30,18 +30,22 @@ uint64_t Scale(uint64_t hash, uint64_t n) {
 
 bool Full(const VocabularyBucket& bucket) { return bucket.row[VocabularyBucket::kPlaces - 1] != 0; }
 
-// What is wrong with a bucket, which is to be filled from the front with rows from 2 to rows - 1: zero where nothing
+// What is wrong with a bucket, which is to be filled from the front with the rows of `count` ids: zero where nothing
 // is. Four places at a time and without branches: every bucket of a model is looked at when it is loaded.
 using FourRows = uint32_t __attribute__((vector_size(16)));
-FourRows Faults(const VocabularyBucket& bucket, uint32_t rows) {
+using FourSigned = int32_t __attribute__((vector_size(16)));
+FourRows Faults(const VocabularyBucket& bucket, uint32_t count) {
   static_assert(VocabularyBucket::kPlaces == 5, "the first four places and the last four are all");
   FourRows first, last;
   std::memcpy(&first, bucket.row, sizeof(first));
   std::memcpy(&last, bucket.row + 1, sizeof(last));
-  const uint32_t count = std::max(rows, kReservedRows) - kReservedRows;
-  const FourRows first_inside = reinterpret_cast<FourRows>(first - kReservedRows < count);
-  const FourRows last_inside = reinterpret_cast<FourRows>(last - kReservedRows < count);
-  return (first & ~first_inside) | (last & ~last_inside) | (last_inside & ~first_inside);
+  // Whether 0 <= row - kReservedRows < count, as a comparison of signed numbers, which is what baseline vectors have.
+  constexpr uint32_t kSign = uint32_t{1} << 31;
+  const auto inside = [end = static_cast<int32_t>(count + kSign)](FourRows row) {
+    return reinterpret_cast<FourRows>(reinterpret_cast<FourSigned>(row + (kSign - kReservedRows)) < end);
+  };
+  const FourRows first_outside = ~inside(first), last_inside = inside(last);
+  return (first & first_outside) | (last & ~last_inside) | (last_inside & first_outside);
 }
 
 struct Entry {
@@ -109,15 +113,16 @@ std::vector<Id> Keep(const absl::flat_hash_map<Id, uint64_t>& counts, const Tabl
 
 absl::StatusOr<Vocabulary> Vocabulary::FromBuckets(absl::Span<const VocabularyBucket> buckets, uint64_t seed,
                                                    uint32_t max_probes, uint32_t rows) {
+  HILOMOE_ASSIGN_OR_RETURN(Vocabulary vocabulary, FromUncheckedBuckets(buckets, seed, max_probes, rows));
+  HILOMOE_RETURN_IF_ERROR(vocabulary.CheckBuckets(0, buckets.size()));
+  return vocabulary;
+}
+
+absl::StatusOr<Vocabulary> Vocabulary::FromUncheckedBuckets(absl::Span<const VocabularyBucket> buckets, uint64_t seed,
+                                                            uint32_t max_probes, uint32_t rows) {
   if (buckets.empty()) return absl::DataLossError("a vocabulary without buckets");
   if (max_probes == 0 || max_probes > buckets.size()) {
     return absl::DataLossError(absl::StrCat("max_probes is ", max_probes, " of ", buckets.size(), " buckets"));
-  }
-  FourRows faults = {};
-  for (const VocabularyBucket& bucket : buckets) faults |= Faults(bucket, rows);
-  if ((faults[0] | faults[1] | faults[2] | faults[3]) != 0) {
-    return absl::DataLossError(absl::StrCat("a bucket has vocabulary rows outside of [", kReservedRows, ", ", rows,
-                                            ") or behind a free place"));
   }
   Vocabulary vocabulary;
   vocabulary.buckets_ = buckets;
@@ -125,6 +130,14 @@ absl::StatusOr<Vocabulary> Vocabulary::FromBuckets(absl::Span<const VocabularyBu
   vocabulary.max_probes_ = max_probes;
   vocabulary.own_rows_ = std::max(rows, kReservedRows) - kReservedRows;
   return vocabulary;
+}
+
+absl::Status Vocabulary::CheckBuckets(size_t begin, size_t end) const {
+  FourRows faults = {};
+  for (const VocabularyBucket& bucket : buckets_.subspan(begin, end - begin)) faults |= Faults(bucket, own_rows_);
+  if ((faults[0] | faults[1] | faults[2] | faults[3]) == 0) return absl::OkStatus();
+  return absl::DataLossError(absl::StrCat("a bucket has vocabulary rows outside of [", kReservedRows, ", ",
+                                          uint64_t{own_rows_} + kReservedRows, ") or behind a free place"));
 }
 
 Vocabulary Vocabulary::Hashed(uint32_t hash_buckets) {

@@ -37,6 +37,10 @@ class Vocabulary {
   // look-up finds is a row of the table, even when the buckets lie in a mapped file and change later.
   static absl::StatusOr<Vocabulary> FromBuckets(absl::Span<const VocabularyBucket> buckets, uint64_t seed,
                                                 uint32_t max_probes, uint32_t rows);
+  // The same before the buckets are there, as while a file is read: none is looked at. Each is to be checked then.
+  static absl::StatusOr<Vocabulary> FromUncheckedBuckets(absl::Span<const VocabularyBucket> buckets, uint64_t seed,
+                                                         uint32_t max_probes, uint32_t rows);
+  absl::Status CheckBuckets(size_t begin, size_t end) const;
   // A table without one: the id's hash selects one of `hash_buckets` rows.
   static Vocabulary Hashed(uint32_t hash_buckets);
 

@@ -33,15 +33,17 @@ constexpr size_t kPreambleBytes = 32;
 
 // The contents that a test writes; spans point into `values`.
 struct Contents {
-  explicit Contents(const std::string& config) {
+  // int64_ids: of every table of INT64 ids, at least 3.
+  explicit Contents(const std::string& config, uint32_t int64_ids = 3) {
     *file.header.mutable_config() = ModelConfigFromText(config);
     const ModelSpec spec = *ModelSpec::Create(file.header.config());
-    file.table_rows = TableRowsFor(spec, 3);
+    file.table_rows = TableRowsFor(spec, int64_ids);
     for (const TableSpec& table : spec.tables()) {
       VocabularyIds& ids = file.vocabularies.emplace_back();
       if (!table.has_vocabulary()) continue;
       if (table.id_type == v1::Feature::INT64) {
         ids.int64s = {7, INT64_MIN, -1};
+        for (int64_t id = 100; ids.int64s.size() < int64_ids; ++id) ids.int64s.push_back(id);
       } else {
         ids.strings = {"x", "yy", std::string("\0", 1)};
       }
@@ -231,6 +233,32 @@ TEST_F(ModelFileTest, OfAMappedFileThatIsOverwrittenNoRowIsOutside) {
   }
   ::close(fd);
   EXPECT_EQ(file->vocabularies()[0].Find(int64_t{7}), kOutOfVocabularyRow);
+}
+
+// A vocabulary of several of the pieces in which files are loaded, which end at multiples of 2 MiB of the file.
+TEST_F(ModelFileTest, EveryBucketIsChecked) {
+  const std::string bytes = Write(Contents(kTiny, 300'000));
+  const auto file = ModelFile::OpenUnverified(path_, {});
+  ASSERT_TRUE(file.ok()) << file.status();
+  const uint64_t begin = file->header().tensors(0).offset();
+  const uint64_t end = begin + file->header().tensors(0).bytes();
+  constexpr uint64_t kBucket = sizeof(VocabularyBucket), kPiece = 2 << 20;
+  ASSERT_GT(end, 2 * kPiece);
+  const int fd = ::open(path_.c_str(), O_WRONLY);
+  for (const uint64_t at : {begin, kPiece - kBucket, kPiece, 2 * kPiece - kBucket, 2 * kPiece, end - kBucket}) {
+    VocabularyBucket bucket{};
+    bucket.row[0] = 1;
+    ASSERT_EQ(::pwrite(fd, &bucket, kBucket, static_cast<off_t>(at)), ssize_t{kBucket});
+    for (const FileMemory memory : {FileMemory::kCopy, FileMemory::kMap}) {
+      const absl::Status status = ModelFile::OpenUnverified(path_, {.memory = memory}).status();
+      EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss) << at;
+      EXPECT_THAT(std::string(status.message()), HasSubstr("tensor 'vocabulary.a': a bucket has vocabulary rows"))
+          << at;
+    }
+    ASSERT_EQ(::pwrite(fd, &bytes[at], kBucket, static_cast<off_t>(at)), ssize_t{kBucket});
+  }
+  ::close(fd);
+  EXPECT_TRUE(Open().ok());
 }
 
 TEST_F(ModelFileTest, OnlyChecksumsOfTensorsCanBeLeftOut) {

@@ -117,7 +117,8 @@ PredictorHelpers::PredictorHelpers(const Predictor& predictor, TileTeam* team, s
 struct Predictor::Tile {
   size_t begin;  // candidate row
   int rows;
-  size_t next;  // where the tile begins that is likely to be evaluated next with the same buffers
+  size_t next;  // candidate row of the tile that is likely to be evaluated next with the same buffers,
+  int next_rows;
   // Whose context: of the request's caller when it is shared, else of the buffers that evaluate the tile. Row r's is
   // row r * context_step.
   const Workspace::Buffers& context;
@@ -126,9 +127,24 @@ struct Predictor::Tile {
 
 namespace {
 
-int TileRows(const EncodedBatch& batch, size_t begin) {
-  return begin < batch.candidate_rows ? static_cast<int>(std::min<size_t>(kTileRows, batch.candidate_rows - begin)) : 0;
-}
+// The rows of a batch in tiles of kTileRows, the last `in_halves` of them in tiles half as large: of threads that share
+// a batch, the last one is done earlier so.
+class Tiling {
+ public:
+  Tiling(size_t rows, size_t in_halves) : rows_(rows), whole_((rows - std::min(rows, in_halves)) / kTileRows) {}
+
+  size_t count() const { return whole_ + (rows_ - whole_ * kTileRows + kHalf - 1) / kHalf; }
+  size_t begin(size_t tile) const {
+    return std::min(rows_, std::min(tile, whole_) * kTileRows + (tile - std::min(tile, whole_)) * kHalf);
+  }
+  int rows(size_t tile) const { return static_cast<int>(begin(tile + 1) - begin(tile)); }
+
+ private:
+  static constexpr size_t kHalf = kTileRows / 2;
+
+  size_t rows_;
+  size_t whole_;  // tiles
+};
 
 }  // namespace
 
@@ -177,7 +193,7 @@ void Predictor::EvaluateTile(const EncodedBatch& batch, const Tile& tile, Worksp
   const int rows = tile.rows, context_step = tile.context_step;
   state.gather.Features(batch, false, begin, rows, b.x.data());
   // The next tile's, while this one is evaluated.
-  state.gather.Prefetch(batch, false, tile.next, TileRows(batch, tile.next));
+  state.gather.Prefetch(batch, false, tile.next, tile.next_rows);
   for (size_t i = 0; i < b.attention.size(); ++i) b.attention[i].Run(batch, begin, rows, tile.context.attention[i]);
   for (int r = 0; r < rows && state.NeedsWholeRows(); ++r) {
     std::memcpy(&b.x[static_cast<size_t>(r) * D], &tile.context.context_x[static_cast<size_t>(r * context_step) * D],
@@ -220,13 +236,15 @@ void Predictor::Evaluate(const EncodedBatch& batch, Workspace* workspace, absl::
 bool Predictor::EvaluateUnless(absl::FunctionRef<bool()> abandoned, const EncodedBatch& batch, Workspace* workspace,
                                absl::Span<float> logits) const {
   Workspace::Buffers& b = *workspace->buffers_;
+  const PredictorHelpers* const helpers = workspace->helpers_;
+  const bool split = helpers != nullptr && helpers->Split(batch.candidate_rows);
+  const Tiling tiling(batch.candidate_rows, split ? kTileRows * (helpers->workspaces_.size() + 1) : 0);
   const bool shared = batch.context_rows == 1;
-  state_->gather.Prefetch(batch, false, 0, TileRows(batch, 0));  // while the context is evaluated
+  state_->gather.Prefetch(batch, false, 0, tiling.rows(0));  // while the context is evaluated
   if (shared) {
     EvaluateContext(batch, 0, 1, &b);
     for (ServedAttention::Runner& attention : b.attention) attention.PrepareContext(batch);
   }
-  const PredictorHelpers* const helpers = workspace->helpers_;
   std::atomic<bool> stopped{false};
   const auto evaluate = [&](int worker, size_t index, size_t next) {
     // The remaining tiles are handed out, but cost nothing.
@@ -236,25 +254,34 @@ bool Predictor::EvaluateUnless(absl::FunctionRef<bool()> abandoned, const Encode
       return;
     }
     Workspace::Buffers& own = worker == 0 ? b : *helpers->workspaces_[static_cast<size_t>(worker - 1)]->buffers_;
-    const size_t begin = index * kTileRows;
-    const int rows = TileRows(batch, begin);
+    const size_t begin = tiling.begin(index);
+    const int rows = tiling.rows(index);
     if (!shared) EvaluateContext(batch, begin, rows, &own);
-    EvaluateTile(batch, {begin, rows, next * kTileRows, shared ? b : own, shared ? 0 : 1}, &own, logits.data() + begin);
+    EvaluateTile(batch, {begin, rows, tiling.begin(next), tiling.rows(next), shared ? b : own, shared ? 0 : 1}, &own,
+                 logits.data() + begin);
   };
-  const size_t tiles = (batch.candidate_rows + kTileRows - 1) / kTileRows;
   if (helpers == nullptr) {
-    for (size_t tile = 0; tile < tiles; ++tile) evaluate(0, tile, tile + 1);
-    return !stopped.load(std::memory_order_relaxed);
+    for (size_t tile = 0; tile < tiling.count(); ++tile) evaluate(0, tile, tile + 1);
+  } else {
+    workspace->split_requests += helpers->team_->Run(tiling.count(), split, evaluate) > 0 ? 1 : 0;
   }
-  const bool split = helpers->split_candidates_ > 0 && batch.candidate_rows >= helpers->split_candidates_;
-  workspace->split_requests += helpers->team_->Run(tiles, split, evaluate) > 0 ? 1 : 0;
   return !stopped.load(std::memory_order_relaxed);
 }
 
 absl::Status Predictor::Predict(const RequestView& request, Workspace* workspace, absl::Span<float> scores,
                                 PredictTimes* times, absl::FunctionRef<bool()> abandoned) const {
   const uint64_t start = times != nullptr ? NowNs() : 0;
-  HILOMOE_RETURN_IF_ERROR(state_->encoder.Encode(request, &workspace->batch, &workspace->counts));
+  const auto run = [&](size_t tasks, absl::FunctionRef<void(size_t)> work) {
+    const PredictorHelpers* const helpers = workspace->helpers_;
+    if (helpers == nullptr) {
+      for (size_t task = 0; task < tasks; ++task) work(task);
+      return;
+    }
+    const bool split = helpers->Split(request.num_candidates);
+    helpers->team_->Run(tasks, split, [work](int /*worker*/, size_t task, size_t /*next*/) { work(task); });
+  };
+  HILOMOE_RETURN_IF_ERROR(
+      state_->encoder.Encode(request, &workspace->batch, &workspace->counts, &workspace->columns_, run));
   const uint64_t encoded = times != nullptr ? NowNs() : 0;
   if (!EvaluateUnless(abandoned, workspace->batch, workspace, scores)) {
     return absl::CancelledError("the evaluation was abandoned");

@@ -51,6 +51,7 @@ class Workspace {
   friend class Predictor;
   struct Buffers;
   const PredictorHelpers* const helpers_;
+  std::vector<RequestEncoder::FeatureColumn> columns_;
   std::unique_ptr<Buffers> buffers_;
 };
 
@@ -65,6 +66,8 @@ class PredictorHelpers {
 
  private:
   friend class Predictor;
+  bool Split(size_t candidates) const { return split_candidates_ > 0 && candidates >= split_candidates_; }
+
   TileTeam* const team_;
   const size_t split_candidates_;
   std::vector<std::unique_ptr<Workspace>> workspaces_;

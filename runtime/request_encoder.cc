@@ -1,6 +1,7 @@
 #include "runtime/request_encoder.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <utility>
 
@@ -351,59 +352,78 @@ absl::Status RequestEncoder::FillAbsent(int f, size_t rows, EncodedFeature* out)
   return Repeat(spec_.features()[f], rows, out);
 }
 
-absl::Status RequestEncoder::Encode(const RequestView& request, EncodedBatch* batch, EncodeCounts* counts) const {
+absl::Status RequestEncoder::AssignColumns(const RequestView& request, EncodedBatch* batch, EncodeCounts* counts,
+                                           std::vector<FeatureColumn>* columns) const {
+  columns->assign(spec_.features().size(), {});
+  batch->candidate_rows = request.num_candidates;
+  batch->context_rows = 1;
+  for (const bool of_context : {false, true}) {
+    for (const ColumnView& column : of_context ? request.context : request.candidates) {
+      const int f = FindFeature(column);
+      if (f < 0) {
+        if (counts != nullptr) ++counts->unknown_features;
+        continue;
+      }
+      const FeatureSpec& feature = spec_.features()[f];
+      FeatureColumn& found = (*columns)[f];
+      if (of_context && !feature.is_context()) return Bad(feature, "belongs to the candidates, not to the context");
+      if (found.column != nullptr) return Bad(feature, "stands twice in the request");
+      found.column = &column;
+      found.of_context = of_context;
+      if (!of_context && feature.is_context()) batch->context_rows = request.num_candidates;
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status RequestEncoder::EncodeFeature(int f, const FeatureColumn& found, EncodedBatch* batch,
+                                           EncodeCounts* counts) const {
+  const FeatureSpec& feature = spec_.features()[f];
+  EncodedFeature* const out = &batch->features[f];
+  Clear(out);
+  const size_t rows = feature.is_context() ? batch->context_rows : batch->candidate_rows;
+  if (found.column == nullptr) {
+    if (rows == 0) return absl::OkStatus();
+    if (feature.required) return Bad(feature, "is required and absent");
+    if (counts != nullptr) counts->missing[f] += rows;
+    return FillAbsent(f, rows, out);
+  }
+  HILOMOE_RETURN_IF_ERROR(EncodeColumn(*found.column, f, found.of_context ? 1 : rows, out, counts));
+  return found.of_context && rows != 1 ? Repeat(feature, rows, out) : absl::OkStatus();
+}
+
+absl::Status RequestEncoder::Encode(const RequestView& request, EncodedBatch* batch, EncodeCounts* counts,
+                                    std::vector<FeatureColumn>* columns, RunTasks run) const {
   const size_t n = spec_.features().size();
   batch->features.resize(n);
-  for (EncodedFeature& feature : batch->features) Clear(&feature);
   if (counts != nullptr) {
     counts->values.resize(n);
     counts->out_of_vocabulary.resize(n);
     counts->missing.resize(n);
   }
-  const auto encoded = [&](int f) {
-    const EncodedFeature& feature = batch->features[f];
-    return !feature.rows.empty() || !feature.offsets.empty() || !feature.values.empty();
-  };
-
-  batch->candidate_rows = request.num_candidates;
-  batch->context_rows = 1;
-  for (const ColumnView& column : request.candidates) {
-    const int f = FindFeature(column);
-    if (f < 0) {
-      if (counts != nullptr) ++counts->unknown_features;
-      continue;
+  HILOMOE_RETURN_IF_ERROR(AssignColumns(request, batch, counts, columns));
+  std::atomic<size_t> failed{n};  // the first feature that cannot be encoded; those behind it need not be
+  run(n, [&](size_t f) {
+    size_t first = failed.load(std::memory_order_relaxed);
+    if (f > first) return;
+    FeatureColumn& found = (*columns)[f];
+    found.status = EncodeFeature(static_cast<int>(f), found, batch, counts);
+    if (found.status.ok()) return;
+    while (f < first && !failed.compare_exchange_weak(first, f, std::memory_order_relaxed)) {
     }
-    if (request.num_candidates > 0 && encoded(f)) return Bad(spec_.features()[f], "stands twice in the request");
-    HILOMOE_RETURN_IF_ERROR(EncodeColumn(column, f, request.num_candidates, &batch->features[f], counts));
-    if (spec_.features()[f].is_context()) batch->context_rows = request.num_candidates;
-  }
-  for (const ColumnView& column : request.context) {
-    const int f = FindFeature(column);
-    if (f < 0) {
-      if (counts != nullptr) ++counts->unknown_features;
-      continue;
-    }
-    const FeatureSpec& feature = spec_.features()[f];
-    if (!feature.is_context()) return Bad(feature, "belongs to the candidates, not to the context");
-    if (encoded(f)) return Bad(feature, "stands twice in the request");
-    HILOMOE_RETURN_IF_ERROR(EncodeColumn(column, f, 1, &batch->features[f], counts));
-    if (batch->context_rows != 1) {
-      HILOMOE_RETURN_IF_ERROR(Repeat(feature, batch->context_rows, &batch->features[f]));
-    }
-  }
-  for (size_t i = 0; i < n; ++i) {
-    const int f = static_cast<int>(i);
-    const FeatureSpec& feature = spec_.features()[i];
-    const size_t rows = feature.is_context() ? batch->context_rows : batch->candidate_rows;
-    if (rows == 0 || encoded(f)) continue;
-    if (feature.required) return Bad(feature, "is required and absent");
-    HILOMOE_RETURN_IF_ERROR(FillAbsent(f, rows, &batch->features[i]));
-    if (counts != nullptr) counts->missing[i] += rows;
-  }
+  });
+  if (failed < n) return (*columns)[failed].status;
   for (const AttentionSpec& attention : spec_.attention()) {
     if (attention.history.size() > 1) HILOMOE_RETURN_IF_ERROR(Align(attention, batch));
   }
   return absl::OkStatus();
+}
+
+absl::Status RequestEncoder::Encode(const RequestView& request, EncodedBatch* batch, EncodeCounts* counts) const {
+  std::vector<FeatureColumn> columns;
+  return Encode(request, batch, counts, &columns, [](size_t tasks, absl::FunctionRef<void(size_t)> work) {
+    for (size_t task = 0; task < tasks; ++task) work(task);
+  });
 }
 
 }  // namespace hilomoe

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/types/span.h"
 #include "model/encoded_batch.h"
@@ -28,6 +29,15 @@ struct EncodeCounts {
 // outputs; outputs are reused, so that a steady load allocates nothing.
 class RequestEncoder {
  public:
+  // Runs work(0) to work(tasks - 1), each once, all of them before it returns; in any order, on any threads.
+  using RunTasks = absl::FunctionRef<void(size_t tasks, absl::FunctionRef<void(size_t task)> work)>;
+  // The column that a request has of a feature, if any, and what became of it; its own use of a caller's memory.
+  struct FeatureColumn {
+    const ColumnView* column = nullptr;
+    bool of_context = false;
+    absl::Status status;
+  };
+
   // vocabularies: per table of the spec. numeric: the transforms' statistics (standardise, boundaries).
   RequestEncoder(const ModelSpec& spec, absl::Span<const Vocabulary> vocabularies,
                  const FeatureTensors<const float>& numeric);
@@ -36,7 +46,11 @@ class RequestEncoder {
   // batch flat (context_rows = num_candidates), and context columns are then repeated; a CANDIDATE feature among the
   // context is refused. INVALID_ARGUMENT names the feature: wrong type, wrong number of rows, a number that is not
   // finite, a required feature that is absent, a feature that stands twice, sequences of different lengths side by
-  // side. On an error the outputs hold nothing of use. `counts` may be null.
+  // side; the first such feature in the order of the spec. On an error the outputs hold nothing of use. `counts` may be
+  // null. A task of `run` is a feature.
+  absl::Status Encode(const RequestView& request, EncodedBatch* batch, EncodeCounts* counts,
+                      std::vector<FeatureColumn>* columns, RunTasks run) const;
+  // The same on this thread alone, with an allocation.
   absl::Status Encode(const RequestView& request, EncodedBatch* batch, EncodeCounts* counts) const;
 
  private:
@@ -44,6 +58,10 @@ class RequestEncoder {
   EncodedFeature EncodeDefault(int feature) const;
   // Index of the column's feature; -1 when the model does not know it.
   int FindFeature(const ColumnView& column) const;
+  // Finds every feature's column and how many rows the context has.
+  absl::Status AssignColumns(const RequestView& request, EncodedBatch* batch, EncodeCounts* counts,
+                             std::vector<FeatureColumn>* columns) const;
+  absl::Status EncodeFeature(int feature, const FeatureColumn& found, EncodedBatch* batch, EncodeCounts* counts) const;
   absl::Status EncodeColumn(const ColumnView& column, int feature, size_t rows, EncodedFeature* out,
                             EncodeCounts* counts) const;
   absl::Status CheckType(const ColumnView& column, const FeatureSpec& feature, size_t rows, size_t* values) const;

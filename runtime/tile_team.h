@@ -1,4 +1,4 @@
-// Threads that are idle help with the tiles of someone else's request.
+// Threads that are idle help with the tiles of someone else's request: candidates to evaluate, or columns to encode.
 #ifndef HILOMOE_RUNTIME_TILE_TEAM_H_
 #define HILOMOE_RUNTIME_TILE_TEAM_H_
 

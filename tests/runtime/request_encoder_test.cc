@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "gmock/gmock.h"
@@ -34,11 +35,45 @@ constexpr char kFeatures[] = R"(
 )";
 enum { kUser, kItem, kSeen, kTags, kPrice, kLog, kZ, kAge, kHash };
 
+void InReverse(size_t tasks, absl::FunctionRef<void(size_t)> work) {
+  while (tasks-- > 0) work(tasks);
+}
+
+void OnAThreadEach(size_t tasks, absl::FunctionRef<void(size_t)> work) {
+  std::vector<std::jthread> threads;
+  for (size_t task = 0; task < tasks; ++task) threads.emplace_back(work, task);
+}
+
+void ExpectEqual(const EncodedBatch& a, const EncodedBatch& b) {
+  EXPECT_EQ(a.context_rows, b.context_rows);
+  EXPECT_EQ(a.candidate_rows, b.candidate_rows);
+  ASSERT_EQ(a.features.size(), b.features.size());
+  for (size_t f = 0; f < a.features.size(); ++f) {
+    EXPECT_EQ(a.features[f].rows, b.features[f].rows) << f;
+    EXPECT_EQ(a.features[f].offsets, b.features[f].offsets) << f;
+    EXPECT_EQ(a.features[f].values, b.features[f].values) << f;
+    EXPECT_EQ(a.features[f].missing, b.features[f].missing) << f;
+  }
+}
+
 class RequestEncoderTest : public testing::Test {
  protected:
+  // Whoever encodes which feature, and when, the outcome is the same.
   absl::Status Encode(size_t candidates, const Columns& context, const Columns& columns) {
+    const RequestView request{candidates, context.views(), columns.views()};
     counts_ = {};
-    return columns_.encoder().Encode({candidates, context.views(), columns.views()}, &batch_, &counts_);
+    const absl::Status status = columns_.encoder().Encode(request, &batch_, &counts_);
+    for (const auto run : {&InReverse, &OnAThreadEach}) {
+      EncodeCounts counts;
+      EXPECT_EQ(columns_.encoder().Encode(request, &other_batch_, &counts, &feature_columns_, *run), status);
+      if (!status.ok()) continue;
+      ExpectEqual(batch_, other_batch_);
+      EXPECT_EQ(counts.values, counts_.values);
+      EXPECT_EQ(counts.out_of_vocabulary, counts_.out_of_vocabulary);
+      EXPECT_EQ(counts.missing, counts_.missing);
+      EXPECT_EQ(counts.unknown_features, counts_.unknown_features);
+    }
+    return status;
   }
   // Encodes one column of two candidates.
   absl::Status EncodeTwo(const Column& column) { return Encode(2, {}, {column}); }
@@ -46,8 +81,9 @@ class RequestEncoderTest : public testing::Test {
 
   // user and tags know a, b, c; item knows 10, 20, 30: rows 2, 3, 4.
   EncoderFixture columns_{kFeatures};
-  EncodedBatch batch_;
+  EncodedBatch batch_, other_batch_;
   EncodeCounts counts_;
+  std::vector<RequestEncoder::FeatureColumn> feature_columns_;
 };
 
 void ExpectBad(const absl::Status& status, const std::string& message) {
@@ -301,6 +337,12 @@ TEST_F(RequestEncoderTest, RefusesAFeatureThatStandsTwice) {
   ExpectBad(Encode(2, {Numbers("log", {1})}, {Numbers("log", {1, 2})}), "feature 'log': stands twice");
 }
 
+TEST_F(RequestEncoderTest, OfSeveralWrongFeaturesTheFirstIsNamed) {
+  const Column item = Ids("item", {10}), tags = Strings("tags", {"a"}), price = Numbers("price", {NAN, 1});
+  ExpectBad(Encode(2, {}, {price, tags, item}), "feature 'item': 1 values for 2 rows");
+  ExpectBad(Encode(2, {}, {price, tags}), "feature 'tags': 1 values for 2 rows");
+}
+
 TEST_F(RequestEncoderTest, RefusesACandidatesFeatureInTheContext) {
   ExpectBad(Encode(1, {Ids("item", {10})}, {}), "feature 'item': belongs to the candidates");
 }
@@ -329,6 +371,7 @@ TEST_F(RequestEncoderTest, NoCandidates) {
   EXPECT_THAT(feature(kUser).rows, ElementsAre(2));
   EXPECT_THAT(feature(kItem).rows, IsEmpty());
   ExpectBad(Encode(0, {}, {Ids("item", {10})}), "feature 'item': 1 values for 0 rows");
+  ExpectBad(Encode(0, {}, {Ids("item", {}), Ids("item", {})}), "feature 'item': stands twice");
   EXPECT_TRUE(Encode(0, {Ids("seen", {10}, {1})}, {Strings("user", {})}).ok());  // flat, without rows
 }
 

@@ -7,8 +7,10 @@
 #include <thread>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
 #include "runtime/predictor.h"
+#include "tests/runtime/request_columns.h"
 #include "tests/runtime/served_model.h"
 
 namespace hilomoe {
@@ -92,6 +94,39 @@ TEST_P(SplitRequestTest, HelpersGiveTheSameBits) {
         EXPECT_EQ(workspace.split_requests > 0, to_split) << rows << " rows, " << threads << " threads";
       }
     }
+  }
+}
+
+// From the values of a request on: helpers encode its columns, too.
+TEST_P(SplitRequestTest, HelpersEncodeAlike) {
+  const std::unique_ptr<Predictor> predictor = model_.Open();
+  const std::unique_ptr<TileTeam> team = MakeTeam(3);
+  const PredictorHelpers helpers(*predictor, team.get(), kSplitCandidates);
+  Workspace alone(*predictor), workspace(*predictor, &helpers);
+  constexpr size_t kRows = 500;
+  std::vector<int64_t> items;
+  std::vector<std::string> users;
+  for (size_t i = 0; i < kRows; ++i) {
+    items.push_back(static_cast<int64_t>(95 + i % 20));
+    users.push_back(absl::StrCat("s", i % 9));
+  }
+  const Columns context{Strings("user", {"s1"}), Ids("history", {100, 101, 999}, {3}), Numbers("age", {30})};
+  const Columns candidates{Ids("item", items), Ids("hash", items), Numbers("price", std::vector<float>(kRows, 2)),
+                           Strings("tags", users), Ids("no such feature", {})};
+  const Columns flat{Ids("item", items), Strings("user", users)};
+  const RequestView requests[] = {{kRows, context.views(), candidates.views()}, {kRows, {}, flat.views()}};
+  for (const RequestView& request : requests) {
+    std::vector<float> expected(kRows), scores(kRows);
+    ASSERT_TRUE(predictor->Predict(request, &alone, absl::MakeSpan(expected)).ok());
+    for (int i = 0; i < 50; ++i) {
+      workspace.counts = {};
+      ASSERT_TRUE(predictor->Predict(request, &workspace, absl::MakeSpan(scores)).ok());
+      ASSERT_TRUE(SameBits(expected, scores));
+      EXPECT_EQ(workspace.counts.values, alone.counts.values);
+      EXPECT_EQ(workspace.counts.out_of_vocabulary, alone.counts.out_of_vocabulary);
+      EXPECT_EQ(workspace.counts.missing, alone.counts.missing);
+    }
+    alone.counts = {};
   }
 }
 

@@ -22,11 +22,17 @@ struct Encoding {
     }
     return absl::OkStatus();
   }
-  void Run() { (void)predictor->encoder().Encode(requests[next++ % requests.size()]->view(), &batch, nullptr); }
+  void Run() {
+    (void)predictor->encoder().Encode(requests[next++ % requests.size()]->view(), &batch, nullptr, &columns,
+                                      [](size_t tasks, absl::FunctionRef<void(size_t)> work) {
+                                        for (size_t task = 0; task < tasks; ++task) work(task);
+                                      });
+  }
 
   const Predictor* predictor;
   std::vector<std::shared_ptr<const BenchRequest>> requests;
   EncodedBatch batch;
+  std::vector<RequestEncoder::FeatureColumn> columns;
   size_t next = 0;
 };
 

@@ -40,21 +40,22 @@ struct Routing {
 enum class Precision { kFloat32, kBfloat16, kInt8 };
 
 inline constexpr int kPanelOutputs = 16;
-// Neighbouring panels that lie cell by cell: a tile takes them together, and so reads its weights in one stream, which
-// caches give up to 1.6 times as fast as streams side by side.
-inline constexpr int kGroupPanels = 4;
+// Neighbouring panels that lie cell by cell: one row takes them together, and so reads its weights in one stream, which
+// caches give up to 1.6 times as fast as streams side by side, with as many chains of multiply-adds under way.
+inline constexpr int kGroupPanels = 8;
 
 // Panels [first, first + count) of a weight.
 struct PanelGroup {
   int first, count;
 };
 
-// The group of `panel`, one of `panels`: four, at the end as many as are left, but for a single one, which is too
-// narrow for a tile: the last five are three and two.
+// The group of `panel`, one of `panels`: eight, at the end as many as are left, but for a single one, which is too
+// narrow for a tile: the last nine are five and four.
 static constexpr PanelGroup GroupOfPanel(int panels, int panel) {
   if (panels % kGroupPanels == 1 && panels > 1 && panel >= panels - kGroupPanels - 1) {
-    const int last = panels - 2;
-    return panel < last ? PanelGroup{last - 3, 3} : PanelGroup{last, 2};
+    constexpr int kHalf = kGroupPanels / 2;
+    const int last = panels - kHalf;
+    return panel < last ? PanelGroup{last - kHalf - 1, kHalf + 1} : PanelGroup{last, kHalf};
   }
   const int first = panel / kGroupPanels * kGroupPanels;
   return {first, panels - first < kGroupPanels ? panels - first : kGroupPanels};

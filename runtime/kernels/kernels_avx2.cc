@@ -180,7 +180,7 @@ struct Float32Product {
   // 6 x 2 sums, 2 vectors of weights and a broadcast take 15 of 16 registers. 12 chains hide a latency of 4 at two
   // multiply-adds a cycle, and 8 loads feed 12 of them.
   static constexpr int kRows = 6;
-  static constexpr int Panels(int rows) { return rows == 1 ? kGroupPanels : rows == 2 ? 2 : 1; }
+  static constexpr int Panels(int rows) { return rows == 1 ? 4 : rows == 2 ? 2 : 1; }
   static constexpr int kLinesAhead = 24;
   static Sum Zero() { return _mm256_setzero_ps(); }
   static X Spread(const uint32_t* cell) { return _mm256_castsi256_ps(_mm256_set1_epi32(static_cast<int>(*cell))); }
@@ -201,7 +201,7 @@ struct Bfloat16Product {
   static constexpr bool kInteger = false;
   // 8 sums and 6 vectors of operands.
   static constexpr int kRows = 4;
-  static constexpr int Panels(int rows) { return rows == 1 ? kGroupPanels : rows == 2 ? 2 : 1; }
+  static constexpr int Panels(int rows) { return rows == 1 ? 4 : rows == 2 ? 2 : 1; }
   static constexpr int kLinesAhead = 0;
   static Pair Unpack(__m256i cells) {
     return {_mm256_castsi256_ps(_mm256_slli_epi32(cells, 16)),
@@ -224,7 +224,7 @@ struct Int8Product {
   using W = Pair;
   static constexpr bool kInteger = true;
   static constexpr int kRows = 4;  // as above
-  static constexpr int Panels(int rows) { return rows == 1 ? kGroupPanels : rows == 2 ? 2 : 1; }
+  static constexpr int Panels(int rows) { return rows == 1 ? 4 : rows == 2 ? 2 : 1; }
   static constexpr int kLinesAhead = 0;
   static Sum Zero() { return _mm256_setzero_si256(); }
   static X Spread(const uint32_t* cell) {

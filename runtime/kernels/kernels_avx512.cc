@@ -39,7 +39,7 @@ struct Bfloat16Product : Avx512Tile {
   static constexpr bool kInteger = false;
   // 4 x 2 sums and their operands, twice as many, fit the registers.
   static constexpr int kRows = 4;
-  static constexpr int Panels(int rows) { return rows == kRows ? 2 : kGroupPanels; }
+  static constexpr int Panels(int rows) { return rows == kRows ? 2 : 4; }
   static Pair Unpack(__m512i cells) {
     return {_mm512_castsi512_ps(_mm512_slli_epi32(cells, 16)),
             _mm512_castsi512_ps(_mm512_and_si512(cells, _mm512_set1_epi32(static_cast<int>(0xffff0000))))};

@@ -131,37 +131,48 @@ void ProductPanels(const ProductOperands& op, PanelGroup group, int row, int end
   for (; row < end; row += kRows) ProductTile<D, kRows, kPanels>(op, group, row, panel);
 }
 
-// All panels of a group, for rows from `row` up to `end`, kRows at a time.
-template <class D, int kRows>
-void ProductRows(const ProductOperands& op, PanelGroup group, int row, int end) {
+// tile(first panel, panels) for a group's tiles: as few as D::Panels(kRows) allows, and equally wide but for a panel.
+template <class D, int kRows, class Tile>
+void ForTiles(PanelGroup group, const Tile& tile) {
   constexpr int kPanels = D::Panels(kRows);
   const int last = group.first + group.count;
-  for (int panel = group.first; panel < last; panel += kPanels) {
-    ProductPanels<D, kRows, kPanels>(op, group, row, end, panel, AtMost(kPanels, last - panel));
+  for (int panel = group.first; panel < last;) {
+    const int tiles = (last - panel + kPanels - 1) / kPanels;
+    const int panels = (last - panel + tiles - 1) / tiles;
+    tile(panel, panels);
+    panel += panels;
   }
+}
+
+// All panels of a group, for kRows rows from `row` on.
+template <class D, int kRows>
+void ProductRows(const ProductOperands& op, PanelGroup group, int row) {
+  ForTiles<D, kRows>(group, [&](int panel, int panels) {
+    ProductPanels<D, kRows, D::Panels(kRows)>(op, group, row, row + kRows, panel, panels);
+  });
 }
 
 template <class D>
 void Product(const PackedWeight& weight, int rows, const PackedRows& x, const ProductStore& store, float* y, int ldy) {
+  constexpr int kRows = D::kRows, kPanels = D::Panels(kRows);
   const ProductOperands op{weight, x, store, y, ldy};
   const int panels = (weight.outputs + kPanelOutputs - 1) / kPanelOutputs;
-  const int left = rows % D::kRows;
+  const int few = rows % kRows % 4, many = rows - few;
   for (int panel = 0; panel < panels;) {
     const PanelGroup group = GroupOfPanel(panels, panel);
     panel += group.count;
-    int row = 0;
-    if constexpr (D::kRows > 4) {
-      if (left >= 4) {
-        ProductRows<D, 4>(op, group, 0, 4);
-        row = 4;
+    if (few >= 2) ProductRows<D, 2>(op, group, many);
+    if (few % 2 != 0) ProductRows<D, 1>(op, group, rows - 1);
+    if (many == 0) continue;
+    // All rows on one tile's weights, which a cache nearer than the group's may hold by then.
+    ForTiles<D, kRows>(group, [&](int first, int count) {
+      const int four = many % kRows;  // or none
+      if constexpr (kRows > 4) {
+        static_assert(D::Panels(4) == kPanels);
+        if (four != 0) ProductPanels<D, 4, kPanels>(op, group, 0, 4, first, count);
       }
-    }
-    if (left - row >= 2) {
-      ProductRows<D, 2>(op, group, row, row + 2);
-      row += 2;
-    }
-    if (row < left) ProductRows<D, 1>(op, group, row, left);
-    if (left < rows) ProductRows<D, D::kRows>(op, group, left, rows);
+      ProductPanels<D, kRows, kPanels>(op, group, four, many, first, count);
+    });
   }
 }
 

@@ -177,7 +177,7 @@ TEST(PanelGroupTest, EveryPanelIsInOneGroupThatIsNotTooNarrow) {
 
 // Cells of different panels never share a place, and together they leave none.
 TEST(PanelGroupTest, CellsFillTheWeight) {
-  for (const int panels : {1, 2, 4, 5, 9, 11}) {
+  for (const int panels : {1, 2, 4, 5, 8, 9, 11, 17, 29}) {
     constexpr int kCells = 3;
     std::vector<int> used(static_cast<size_t>(panels * kCells));
     for (int panel = 0; panel < panels; ++panel) {
@@ -195,7 +195,7 @@ TEST(PanelGroupTest, CellsFillTheWeight) {
 TEST_P(ProductTest, EqualsSumsInDoubleAndARowDependsOnItselfAlone) {
   for (const Precision precision : kPrecisions) {
     for (const int rows : {1, 2, 3, 4, 5, 6, 7, 8, 13, 64}) {
-      for (const int outputs : {1, 15, 16, 17, 48, 100, 113, 176, 193}) {
+      for (const int outputs : {1, 15, 16, 17, 48, 100, 113, 144, 193, 272}) {
         for (const int columns : {0, 1, 2, 3, 4, 7, 31, 64}) Check(precision, rows, outputs, columns);
       }
     }

@@ -24,7 +24,7 @@ for name in demo one_window windows wide large towers; do
   "$BIN/hilomoe-train" train --config="$WORK/$name.textproto" --data_dir="$WORK/log" --cache_dir="$WORK/cache" \
     --output="$WORK/$name" --threads=2 --save_every_s=5 2>"$WORK/$name.log" || fail "$(tail -n 3 "$WORK/$name.log")"
   predicted=$(sed -n 's/^memory: about \([0-9]*\) MiB.*/\1/p' "$WORK/$name.log")
-  peak=$(sed -n 's/.*, \([0-9]*\) MiB at the peak$/\1/p' "$WORK/$name.log")
+  peak=$(sed -n 's/.*, \([0-9]*\) MiB at the peak;.*/\1/p' "$WORK/$name.log")
   [ "$name" != demo ] || continue
   grep '^memory' "$WORK/$name.log"
   awk -v peak="$peak" -v predicted="$predicted" \

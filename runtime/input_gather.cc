@@ -5,6 +5,19 @@
 
 namespace hilomoe {
 
+InputGather::InputGather(const ModelSpec& spec, const FeatureTensors<const float>& tensors,
+                         const FeatureTensors<const StoredMatrix>& matrices, const kernels::Kernels& kernels)
+    : spec_(spec), tensors_(tensors), matrices_(matrices), kernels_(kernels) {
+  for (size_t f = 0; f < spec.features().size(); ++f) {
+    const FeatureSpec& feature = spec.features()[f];
+    features_[feature.is_context()].push_back(f);
+    if (feature.is_number() || feature.is_unpooled()) continue;
+    const StoredMatrix& table = *matrices.tables[feature.table];
+    fetched_[feature.is_context()].push_back(
+        {f, table.data, StoredRowBytes(table.precision, table.columns), feature.is_pooled()});
+  }
+}
+
 void InputGather::Feature(const EncodedBatch& batch, size_t f, size_t begin, int rows, float* x) const {
   const FeatureSpec& feature = spec_.features()[f];
   const EncodedFeature& encoded = batch.features[f];
@@ -62,35 +75,29 @@ void InputGather::Prefetch(const EncodedBatch& batch, bool context, size_t begin
   constexpr size_t kMostLines = size_t{256 << 10} / kLine;
   size_t lines = 0;
   if (rows == 0) return;
-  for (size_t f = 0; f < spec_.features().size(); ++f) {
-    const FeatureSpec& feature = spec_.features()[f];
-    const EncodedFeature& encoded = batch.features[f];
-    if (feature.is_context() != context || feature.is_number() || feature.is_unpooled()) continue;
-    const StoredMatrix& table = *matrices_.tables[feature.table];
-    const size_t row_bytes = StoredRowBytes(table.precision, table.columns);
-    const size_t first = feature.is_pooled() ? encoded.offsets[begin] : begin;
-    const size_t end = begin + static_cast<size_t>(rows);
-    const size_t last = feature.is_pooled() ? encoded.offsets[end] : end;
+  const size_t end = begin + static_cast<size_t>(rows);
+  for (const Fetched& fetched : fetched_[context]) {
+    const EncodedFeature& encoded = batch.features[fetched.feature];
+    const size_t first = fetched.pooled ? encoded.offsets[begin] : begin;
+    const size_t last = fetched.pooled ? encoded.offsets[end] : end;
     for (size_t i = first; i < last && lines < kMostLines; ++i) {
-      const std::byte* row = table.row(encoded.rows[i]);
+      const std::byte* row = fetched.table + encoded.rows[i] * fetched.row_bytes;
       const size_t into_line = reinterpret_cast<uintptr_t>(row) % kLine;
-      for (size_t byte = 0; byte < into_line + row_bytes; byte += kLine, ++lines)
+      for (size_t byte = 0; byte < into_line + fetched.row_bytes; byte += kLine, ++lines)
         __builtin_prefetch(row + byte - into_line);
     }
   }
 }
 
 void InputGather::Features(const EncodedBatch& batch, bool context, size_t begin, int rows, float* x) const {
-  for (size_t f = 0; f < spec_.features().size(); ++f) {
-    if (spec_.features()[f].is_context() == context) Feature(batch, f, begin, rows, x);
-  }
+  for (const size_t f : features_[context]) Feature(batch, f, begin, rows, x);
 }
 
 void InputGather::AddLinear(const EncodedBatch& batch, bool context, size_t begin, int rows, float* out) const {
-  for (size_t f = 0; f < spec_.features().size(); ++f) {
+  for (const size_t f : features_[context]) {
     const FeatureSpec& feature = spec_.features()[f];
     const float* weight = tensors_.linear[f];
-    if (weight == nullptr || feature.is_context() != context) continue;
+    if (weight == nullptr) continue;
     const EncodedFeature& encoded = batch.features[f];
     for (int r = 0; r < rows; ++r) {
       if (feature.is_number()) {

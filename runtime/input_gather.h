@@ -3,6 +3,7 @@
 #define HILOMOE_RUNTIME_INPUT_GATHER_H_
 
 #include <cstddef>
+#include <vector>
 
 #include "model/encoded_batch.h"
 #include "model/model_spec.h"
@@ -16,8 +17,7 @@ namespace hilomoe {
 class InputGather {
  public:
   InputGather(const ModelSpec& spec, const FeatureTensors<const float>& tensors,
-              const FeatureTensors<const StoredMatrix>& matrices, const kernels::Kernels& kernels)
-      : spec_(spec), tensors_(tensors), matrices_(matrices), kernels_(kernels) {}
+              const FeatureTensors<const StoredMatrix>& matrices, const kernels::Kernels& kernels);
 
   // Fetches the table rows that Features will read, so that their misses overlap with one another and with whatever is
   // done meanwhile.
@@ -30,6 +30,15 @@ class InputGather {
   void Ids(const EncodedBatch& batch, size_t f, size_t begin, size_t count, float* out, size_t ld) const;
 
  private:
+  // What Prefetch knows of a feature with a table. These lie side by side and in the order in which they are read:
+  // weights have pushed them out of L2 since the request before, and what a branch waits for would be waited for.
+  struct Fetched {
+    size_t feature;
+    const std::byte* table;
+    size_t row_bytes;
+    bool pooled;
+  };
+
   void Feature(const EncodedBatch& batch, size_t f, size_t begin, int rows, float* x) const;
   void AddRow(const StoredMatrix& table, size_t row, float* out) const;
 
@@ -37,6 +46,9 @@ class InputGather {
   const FeatureTensors<const float>& tensors_;
   const FeatureTensors<const StoredMatrix>& matrices_;  // the tables
   const kernels::Kernels& kernels_;
+  // Of candidates [0] and context [1].
+  std::vector<size_t> features_[2];
+  std::vector<Fetched> fetched_[2];
 };
 
 }  // namespace hilomoe

@@ -7,6 +7,7 @@
 #include <cstring>
 #include <exception>
 #include <new>
+#include <numeric>
 #include <thread>
 
 #include "absl/strings/str_cat.h"
@@ -196,7 +197,14 @@ absl::StatusOr<ModelFile> ModelFile::Open(const std::string& path, const ModelFi
   absl::Status status = file.ParseHeader();
   if (status.ok()) status = file.BindVocabularies();
   if (status.ok()) {
-    status = file.ForEach(file.header_.tensors_size(), [&](int i) { return file.LoadTensor(i, verify); });
+    // The largest first, so that threads are done at nearly the same time.
+    std::vector<int> order(static_cast<size_t>(file.header_.tensors_size()));
+    std::iota(order.begin(), order.end(), 0);
+    std::stable_sort(order.begin(), order.end(), [&file](int a, int b) {
+      return file.header_.tensors(a).bytes() > file.header_.tensors(b).bytes();
+    });
+    status = file.ForEach(file.header_.tensors_size(),
+                          [&](int i) { return file.LoadTensor(order[static_cast<size_t>(i)], verify); });
   }
   if (status.ok()) status = file.BindTensors();
   // What they know need not live as long as the file.

@@ -24,9 +24,14 @@ using Tensor = v1::ModelFileHeader::Tensor;
 
 constexpr char kMagic[8] = {'H', 'I', 'L', 'O', 'M', 'O', 'E', '\n'};
 constexpr uint64_t kAlignment = 64;
-// What is loaded at once and then verified while it is still in a cache: at most a huge page, and ending where one
+// What is verified at once, while it is still in a cache where it was copied: at most a huge page, and ending where one
 // does, since mapping a piece of one takes as long as mapping all of it.
 constexpr size_t kPieceBytes = size_t{2} << 20;
+// What is mapped at once: a system call costs as much as half of a huge page.
+constexpr size_t kMappedAheadBytes = size_t{16} << 20;
+// What is summed at once of buckets, and then looked at: so little that a core does that while it waits for the next
+// ones from memory.
+constexpr size_t kBucketPieceBytes = size_t{2} << 10;
 
 struct Preamble {
   char magic[8];
@@ -273,14 +278,25 @@ absl::Status ModelFile::LoadTensor(int index, bool verify) {
   Checksum checksum;
   const Vocabulary* const vocabulary = vocabulary_in_[static_cast<size_t>(index)];
   absl::Status buckets;
-  static_assert(kPieceBytes % sizeof(VocabularyBucket) == 0);
-  for (uint64_t done = 0, next; done < tensor.bytes(); done = next) {
+  const size_t load_bytes = options_.memory == FileMemory::kMap ? kMappedAheadBytes : kPieceBytes;
+  for (uint64_t done = 0, next, loaded = 0; done < tensor.bytes(); done = next) {
     if (options_.cancelled && options_.cancelled()) return absl::CancelledError("loading was given up");
     next = std::min<uint64_t>(done + kPieceBytes - (tensor.offset() + done) % kPieceBytes, tensor.bytes());
-    HILOMOE_RETURN_IF_ERROR(bytes_.Load(tensor.offset() + done, tensor.offset() + next));
-    if (verify) checksum.Add(data + done, next - done);
-    if (vocabulary != nullptr && buckets.ok()) {
-      buckets = vocabulary->CheckBuckets(done / sizeof(VocabularyBucket), next / sizeof(VocabularyBucket));
+    if (next > loaded) {
+      loaded = std::min<uint64_t>(next + load_bytes - kPieceBytes, tensor.bytes());
+      HILOMOE_RETURN_IF_ERROR(bytes_.Load(tensor.offset() + done, tensor.offset() + loaded));
+    }
+    if (vocabulary == nullptr) {
+      if (verify) checksum.Add(data + done, next - done);
+      continue;
+    }
+    static_assert(kBucketPieceBytes % sizeof(VocabularyBucket) == 0);
+    for (uint64_t begin = done, end; begin < next; begin = end) {
+      end = std::min<uint64_t>(begin + kBucketPieceBytes, next);
+      if (verify) checksum.Add(data + begin, end - begin);
+      if (buckets.ok()) {
+        buckets = vocabulary->CheckBuckets(begin / sizeof(VocabularyBucket), end / sizeof(VocabularyBucket));
+      }
     }
   }
   if (verify && checksum.value() != tensor.xxh3()) {

@@ -38,6 +38,11 @@ namespace hilomoe::bench {
 namespace {
 
 constexpr size_t kMostBufferBytes = size_t{256} << 20;  // of one thread's limit, more than caches hold
+constexpr size_t kMapBytes = size_t{16} << 20;
+constexpr char kReadMemory[] = "limit: read memory";
+constexpr char kMapAndRead[] = "limit: map and read the file";
+constexpr char kCopyMemory[] = "limit: copy memory";
+constexpr char kCopyToFreshMemory[] = "limit: copy to fresh memory";
 
 struct LoadOptions {
   std::string scratch;
@@ -53,7 +58,7 @@ struct LoadOptions {
 struct Timed {
   std::string name;
   double bytes = 0;
-  std::string limit;                            // name of another one: how fast the bytes could be had
+  std::vector<std::string> limits;              // names of others: how fast the bytes could be had
   std::function<absl::StatusOr<double>()> run;  // once; seconds
   std::vector<double> seconds = {};
 };
@@ -78,29 +83,61 @@ double TimeThreads(int threads, const std::function<void(int)>& work) {
 
 volatile uint64_t g_sink;  // sums that nobody reads are not computed
 
-// What the memory gives: bytes read; bytes copied to where something was before, as the page cache is copied at best;
-// bytes copied to memory fresh from the kernel, which has to clear it, as every load of a copy must.
-void AddLimits(int threads, size_t bytes, const std::vector<std::unique_ptr<HugeBuffer>>& buffers,
-               std::vector<Timed>* timed) {
+// The fastest of this machine.
+const MachineKernels* Reader() {
   int count = 0;
   const MachineKernels* const* all = SupportedMachineKernels(&count);
   const MachineKernels* reader = all[0];
   for (int i = 0; i < count; ++i) {
     if (all[i]->read != nullptr) reader = all[i];
   }
+  return reader;
+}
+
+// What the memory gives: bytes read; bytes copied to where something was before; bytes copied to memory fresh from the
+// kernel, which has to clear it and, on a virtual machine, to get it from its host, as for every load of a copy. Each
+// as many as the file has, in turns through a thread's buffers: of less, one run differs from the next by a third.
+void AddLimits(int threads, const LoadOptions& options, const std::vector<std::unique_ptr<HugeBuffer>>& buffers,
+               std::vector<Timed>* timed) {
+  const size_t bytes = options.buffer_bytes();
+  const size_t turns = std::max<size_t>(1, options.file_bytes / (bytes * static_cast<size_t>(threads)));
   const auto add = [&](const char* name, std::function<void(int)> work) {
     timed->push_back(
-        {WithThreads(name, threads), static_cast<double>(bytes * static_cast<size_t>(threads)), "",
+        {WithThreads(name, threads),
+         static_cast<double>(bytes * turns * static_cast<size_t>(threads)),
+         {},
          [threads, work = std::move(work)]() -> absl::StatusOr<double> { return TimeThreads(threads, work); }});
   };
-  add("limit: read memory",
-      [reader, bytes, &buffers](int t) { g_sink = reader->read(buffers[2 * t]->words(), bytes / sizeof(uint64_t)); });
-  add("limit: copy memory",
-      [bytes, &buffers](int t) { std::memcpy(buffers[2 * t + 1]->words(), buffers[2 * t]->words(), bytes); });
-  add("limit: copy to fresh memory", [bytes, &buffers](int t) {
-    const absl::StatusOr<AnonymousMemory> fresh = AnonymousMemory::Allocate(bytes);
-    if (fresh.ok()) std::memcpy(fresh->data(), buffers[2 * t]->words(), bytes);
+  add(kReadMemory, [reader = Reader(), bytes, turns, &buffers](int t) {
+    for (size_t i = 0; i < turns; ++i) g_sink = reader->read(buffers[2 * t]->words(), bytes / sizeof(uint64_t));
   });
+  add(kCopyMemory, [bytes, turns, &buffers](int t) {
+    for (size_t i = 0; i < turns; ++i) std::memcpy(buffers[2 * t + 1]->words(), buffers[2 * t]->words(), bytes);
+  });
+  add(kCopyToFreshMemory, [bytes, turns, &buffers](int t) {
+    const absl::StatusOr<AnonymousMemory> fresh = AnonymousMemory::Allocate(bytes * turns);
+    for (size_t i = 0; i < turns && fresh.ok(); ++i) {
+      std::memcpy(fresh->data() + i * bytes, buffers[2 * t]->words(), bytes);
+    }
+  });
+}
+
+// The file mapped, which brings no page into sight, and each thread's share of it brought into sight and read.
+absl::StatusOr<double> TimeMappedRead(const std::string& path, int threads) {
+  const Clock::time_point start = Clock::now();
+  HILOMOE_ASSIGN_OR_RETURN(FileBytes bytes, FileBytes::Open(path, FileMemory::kMap));
+  const size_t pieces = bytes.size() / kMapBytes;
+  TimeThreads(threads, [&, reader = Reader()](int t) {
+    const auto thread = static_cast<size_t>(t);
+    for (size_t i = pieces * thread / threads; i < pieces * (thread + 1) / threads; ++i) {
+      if (!bytes.Load(i * kMapBytes, (i + 1) * kMapBytes).ok()) return;
+      const std::byte* const piece = bytes.data() + i * kMapBytes;
+      g_sink = reader->read(reinterpret_cast<const uint64_t*>(piece), kMapBytes / sizeof(uint64_t));
+    }
+  });
+  const double seconds = SecondsSince(start);
+  HILOMOE_RETURN_IF_ERROR(bytes.FinishLoading());
+  return seconds;
 }
 
 struct LoadCase {
@@ -142,16 +179,17 @@ absl::Status CheckRoom(const LoadOptions& options) {
 }
 
 void Print(const std::vector<Timed>& timed) {
-  std::printf("%-44s %9s %7s %8s %9s  %s\n", "", "median", "+-", "GB/s", "of limit", "limit");
+  std::printf("%-44s %9s %7s %8s  %s\n", "", "median", "+-", "GB/s", "share of a limit");
   for (const Timed& line : timed) {
     const double median = Quantile(line.seconds, 0.5);
     const double spread = 50 * (Quantile(line.seconds, 0.75) - Quantile(line.seconds, 0.25)) / median;
     std::printf("%-44s %7.3f s %5.1f %% %8.2f", line.name.c_str(), median, spread, line.bytes / median / 1e9);
-    const auto limit =
-        std::find_if(timed.begin(), timed.end(), [&](const Timed& other) { return other.name == line.limit; });
-    if (limit != timed.end()) {
-      const double least = Quantile(limit->seconds, 0.5) / limit->bytes * line.bytes;
-      std::printf(" %7.0f %%  %s", 100 * least / median, limit->name.c_str());
+    const char* separator = "  ";
+    for (const Timed& limit : timed) {
+      if (std::find(line.limits.begin(), line.limits.end(), limit.name) == line.limits.end()) continue;
+      const double least = Quantile(limit.seconds, 0.5) / limit.bytes * line.bytes;
+      std::printf("%s%.0f %% (%s)", separator, 100 * least / median, limit.name.c_str() + std::strlen("limit: "));
+      separator = ", ";
     }
     std::printf("\n");
   }
@@ -175,16 +213,24 @@ absl::Status RunLoads(const LoadOptions& options, std::FILE* messages) {
   std::vector<std::unique_ptr<HugeBuffer>> buffers;
   for (int i = 0; i < 2 * options.threads; ++i) buffers.push_back(std::make_unique<HugeBuffer>(options.buffer_bytes()));
   std::vector<Timed> timed;
-  for (const int threads : thread_counts) AddLimits(threads, options.buffer_bytes(), buffers, &timed);
+  for (const int threads : thread_counts) {
+    AddLimits(threads, options, buffers, &timed);
+    timed.push_back({WithThreads(kMapAndRead, threads), bytes, {}, [&, threads] {
+                       return TimeMappedRead(model->path(), threads);
+                     }});
+  }
   for (const FileMemory memory : {FileMemory::kCopy, FileMemory::kMap}) {
     for (const bool verify : {true, false}) {
       for (const int threads : thread_counts) {
         const bool copy = memory == FileMemory::kCopy;
         const std::string name =
             absl::StrCat(copy ? "COPY" : "MMAP", verify ? ", checksums verified" : ", without checksums");
-        // Without checksums, mapped bytes are not read.
-        const char* const limit = copy ? "limit: copy memory" : verify ? "limit: read memory" : "";
-        timed.push_back({WithThreads(name, threads), bytes, WithThreads(limit, threads),
+        std::vector<std::string> limits;
+        for (const char* limit : {copy ? kCopyMemory : kReadMemory, copy ? kCopyToFreshMemory : kMapAndRead}) {
+          // Without checksums, mapped bytes are not read.
+          if (copy || verify) limits.push_back(WithThreads(limit, threads));
+        }
+        timed.push_back({WithThreads(name, threads), bytes, std::move(limits),
                          [&, load = LoadCase{memory, verify, threads}] { return TimeLoad(*model, load, expected); }});
       }
     }

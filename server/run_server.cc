@@ -16,6 +16,7 @@
 #include "absl/strings/str_cat.h"
 #include "model/file_io.h"
 #include "model/status_macros.h"
+#include "server/free_memory.h"
 #include "server/log.h"
 #include "server/server.h"
 #include "server/service_manager.h"
@@ -27,6 +28,9 @@ using Clock = std::chrono::steady_clock;
 
 // How late the start of serving, or a signal during the start, may be noticed.
 constexpr std::chrono::milliseconds kStartPoll{10};
+// How often memory that was freed is looked at, and how much of it the process keeps.
+constexpr std::chrono::seconds kFreeMemoryPoll{5};
+constexpr size_t kMostFreeBytes = size_t{128} << 20;
 
 sigset_t HandledSignals() {
   sigset_t signals;
@@ -95,9 +99,13 @@ absl::Status WritePortFile(const std::string& path, const Server& server) {
 
 // Returns the signal that asks to stop.
 int Serve(const sigset_t& signals, Server* server) {
+  FreeMemory free_memory(kMostFreeBytes);
   while (true) {
-    int signal = 0;
-    sigwait(&signals, &signal);
+    const int signal = WaitForSignal(signals, kFreeMemoryPoll);
+    if (signal == 0) {
+      if (free_memory.GiveBack()) LogInfo("gave memory back that had been freed");
+      continue;
+    }
     if (signal != SIGHUP) return signal;
     LogInfo("reading the certificates on SIGHUP");
     server->ReloadCertificates();

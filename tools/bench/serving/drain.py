@@ -5,7 +5,8 @@
 
 The client watches the health of both (grpc.health.v1 Watch) and sends to those that serve; nothing is tried twice but
 what gRPC itself knows was never read. Environment, beside serving.py's: CYCLES=5 (each ends both once), DRAIN_MS=1000,
-CANDIDATES=100, RATE=200 (requests/s).
+CANDIDATES=100, RATE=200 (requests/s), CYCLE_SECONDS=4 (that the load lasts for each restart beside DRAIN_MS; a server
+with a sanitizer takes 7).
 """
 import time
 
@@ -15,6 +16,7 @@ CYCLES = number("CYCLES", 5)
 DRAIN_MS = number("DRAIN_MS", 1000)
 CANDIDATES = number("CANDIDATES", 100)
 RATE = number("RATE", 200.0)
+CYCLE_SECONDS = number("CYCLE_SECONDS", 4.0)
 
 
 def main():
@@ -25,7 +27,7 @@ def main():
     flags = dict(drain_ms=DRAIN_MS, **({"max_queue_ms": 4000} if has_flag("max_queue_ms") else {}))
     servers = [Server(repository, **flags) for _ in range(2)]
     addresses = [server.address for server in servers]
-    seconds = CYCLES * 2 * (DRAIN_MS / 1e3 + 4) + 10
+    seconds = CYCLES * 2 * (DRAIN_MS / 1e3 + CYCLE_SECONDS) + 10
     client = Load("ipv4:" + ",".join(addresses), watch_health="true", rate=RATE, duration=seconds, connections=2, deadline_ms=5000,
                   model_dir=repository / "bench", candidates=CANDIDATES, verify="true")
     time.sleep(4)

@@ -14,7 +14,7 @@ class FreeMemory {
   // should not be run at a low priority; most_bytes keeps it from happening at a steady load.
   explicit FreeMemory(size_t most_bytes) : most_bytes_(most_bytes) {}
 
-  // Looks once; some microseconds when nothing is to be done. True: it gave memory back.
+  // Looks once, and takes each lock of the allocator for that. True: it gave memory back. One thread at a time.
   bool GiveBack();
 
  private:

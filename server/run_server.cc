@@ -28,7 +28,7 @@ using Clock = std::chrono::steady_clock;
 
 // How late the start of serving, or a signal during the start, may be noticed.
 constexpr std::chrono::milliseconds kStartPoll{10};
-// How often memory that was freed is looked at, and how much of it the process keeps.
+// How often memory that was freed is looked at, and how much of it the process keeps at most.
 constexpr std::chrono::seconds kFreeMemoryPoll{5};
 constexpr size_t kMostFreeBytes = size_t{128} << 20;
 

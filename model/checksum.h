@@ -1,11 +1,9 @@
-// XXH3-64 of bytes that come in pieces, with the widest vectors that the processor has.
+// XXH3-64 of bytes that come in pieces, at the speed of memory where the processor has AVX2.
 #ifndef HILOMOE_MODEL_CHECKSUM_H_
 #define HILOMOE_MODEL_CHECKSUM_H_
 
 #include <cstddef>
 #include <cstdint>
-
-struct XXH3_state_s;
 
 namespace hilomoe {
 
@@ -21,9 +19,10 @@ class Checksum {
   void Reset();
 
  private:
-  XXH3_state_s* state_;
+  void* state_;  // the library's, whose header stays out of this one
 };
 
+// Of what is short, or about to be written: without memory of its own, and with the vectors that every processor has.
 uint64_t ChecksumOf(const void* bytes, size_t size);
 
 }  // namespace hilomoe

@@ -27,10 +27,10 @@ constexpr uint64_t kAlignment = 64;
 // What is verified at once, while it is still in a cache where it was copied: at most a huge page, and ending where one
 // does, since mapping a piece of one takes as long as mapping all of it.
 constexpr size_t kPieceBytes = size_t{2} << 20;
-// What is mapped at once: a system call costs as much as half of a huge page.
-constexpr size_t kMappedAheadBytes = size_t{16} << 20;
+// What is mapped at once: threads that do so often wait for each other in the kernel, for far more than they map.
+constexpr size_t kMappedAheadBytes = size_t{64} << 20;
 // What is summed at once of buckets, and then looked at: so little that a core does that while it waits for the next
-// ones from memory.
+// ones from memory, which the checksum has asked for by then.
 constexpr size_t kBucketPieceBytes = size_t{2} << 10;
 
 struct Preamble {

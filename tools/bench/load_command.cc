@@ -38,7 +38,7 @@ namespace hilomoe::bench {
 namespace {
 
 constexpr size_t kMostBufferBytes = size_t{256} << 20;  // of one thread's limit, more than caches hold
-constexpr size_t kMapBytes = size_t{16} << 20;          // at once, as ModelFile does
+constexpr size_t kMapBytes = size_t{64} << 20;          // at once, as ModelFile does
 constexpr char kReadMemory[] = "limit: read memory";
 constexpr char kMapAndRead[] = "limit: map and read the file";
 constexpr char kCopyMemory[] = "limit: copy memory";
@@ -94,27 +94,39 @@ const MachineKernels* Reader() {
   return reader;
 }
 
+using Buffers = std::vector<std::unique_ptr<HugeBuffer>>;  // two a thread
+
 // What the memory gives: bytes read; bytes copied to where something was before; bytes copied to memory fresh from the
 // kernel, which has to clear it and, on a virtual machine, to get it from its host, as for every load of a copy. Each
-// as many as the file has, in turns through a thread's buffers: of less, one run differs from the next by a third.
-void AddLimits(int threads, const LoadOptions& options, const std::vector<std::unique_ptr<HugeBuffer>>& buffers,
-               std::vector<Timed>* timed) {
-  const size_t bytes = options.buffer_bytes();
-  const size_t turns = std::max<size_t>(1, options.file_bytes / (bytes * static_cast<size_t>(threads)));
-  const auto add = [&](const char* name, std::function<void(int)> work) {
-    timed->push_back(
-        {WithThreads(name, threads),
-         static_cast<double>(bytes * turns * static_cast<size_t>(threads)),
-         {},
-         [threads, work = std::move(work)]() -> absl::StatusOr<double> { return TimeThreads(threads, work); }});
+// as many as the file has, in turns through a thread's buffers: of less, one run differs from the next by a third. Not
+// from as much memory: what the host gave a moment ago can be slower to read than the file, which is no limit.
+Timed MemoryLimit(const std::string& name, int threads, const LoadOptions& options,
+                  std::function<void(int thread, size_t turns)> work) {
+  const size_t bytes = options.buffer_bytes() * static_cast<size_t>(threads);
+  const size_t turns = std::max<size_t>(1, options.file_bytes / bytes);
+  const auto run = [threads, turns, work = std::move(work)]() -> absl::StatusOr<double> {
+    return TimeThreads(threads, [&](int t) { work(t, turns); });
   };
-  add(kReadMemory, [reader = Reader(), bytes, turns, &buffers](int t) {
-    for (size_t i = 0; i < turns; ++i) g_sink = reader->read(buffers[2 * t]->words(), bytes / sizeof(uint64_t));
+  return {WithThreads(name, threads), static_cast<double>(bytes * turns), {}, run};
+}
+
+Timed ReadLimit(int threads, const LoadOptions& options, const Buffers& buffers) {
+  const size_t words = options.buffer_bytes() / sizeof(uint64_t);
+  return MemoryLimit(kReadMemory, threads, options, [reader = Reader(), words, &buffers](int t, size_t turns) {
+    for (size_t i = 0; i < turns; ++i) g_sink = reader->read(buffers[2 * t]->words(), words);
   });
-  add(kCopyMemory, [bytes, turns, &buffers](int t) {
+}
+
+Timed CopyLimit(int threads, const LoadOptions& options, const Buffers& buffers) {
+  const size_t bytes = options.buffer_bytes();
+  return MemoryLimit(kCopyMemory, threads, options, [bytes, &buffers](int t, size_t turns) {
     for (size_t i = 0; i < turns; ++i) std::memcpy(buffers[2 * t + 1]->words(), buffers[2 * t]->words(), bytes);
   });
-  add(kCopyToFreshMemory, [bytes, turns, &buffers](int t) {
+}
+
+Timed CopyToFreshLimit(int threads, const LoadOptions& options, const Buffers& buffers) {
+  const size_t bytes = options.buffer_bytes();
+  return MemoryLimit(kCopyToFreshMemory, threads, options, [bytes, &buffers](int t, size_t turns) {
     const absl::StatusOr<AnonymousMemory> fresh = AnonymousMemory::Allocate(bytes * turns);
     for (size_t i = 0; i < turns && fresh.ok(); ++i) {
       std::memcpy(fresh->data() + i * bytes, buffers[2 * t]->words(), bytes);
@@ -179,7 +191,6 @@ absl::Status CheckRoom(const LoadOptions& options) {
 }
 
 void Print(const std::vector<Timed>& timed) {
-  std::printf("%-44s %9s %7s %8s  %s\n", "", "median", "+-", "GB/s", "share of a limit");
   for (const Timed& line : timed) {
     const double median = Quantile(line.seconds, 0.5);
     const double spread = 50 * (Quantile(line.seconds, 0.75) - Quantile(line.seconds, 0.25)) / median;
@@ -195,59 +206,79 @@ void Print(const std::vector<Timed>& timed) {
   }
 }
 
-absl::Status RunLoads(const LoadOptions& options, std::FILE* messages) {
-  HILOMOE_RETURN_IF_ERROR(CheckRoom(options));
-  std::fprintf(messages, "writing a model file of %zu MiB\n", options.file_bytes >> 20);
-  HILOMOE_ASSIGN_OR_RETURN(const std::unique_ptr<LargeModel> model,
-                           LargeModel::Write(options.scratch, options.file_bytes));
-  // Brings the file into the page cache, too.
-  std::vector<float> expected;
-  double bytes = 0;
-  {
-    HILOMOE_ASSIGN_OR_RETURN(ModelFile file, ModelFile::Open(model->path()));
-    bytes = static_cast<double>(file.bytes());
-    HILOMOE_ASSIGN_OR_RETURN(const std::unique_ptr<Predictor> predictor, Predictor::Create(std::move(file)));
-    HILOMOE_ASSIGN_OR_RETURN(expected, model->Scores(*predictor));
-  }
+// Limits and loads of one kind of memory.
+std::vector<Timed> Lines(FileMemory memory, const LargeModel& model, double bytes, const std::vector<float>& expected,
+                         const LoadOptions& options, const Buffers& buffers) {
+  const bool copy = memory == FileMemory::kCopy;
   const std::set<int> thread_counts = {1, options.threads};
-  std::vector<std::unique_ptr<HugeBuffer>> buffers;
-  for (int i = 0; i < 2 * options.threads; ++i) buffers.push_back(std::make_unique<HugeBuffer>(options.buffer_bytes()));
   std::vector<Timed> timed;
   for (const int threads : thread_counts) {
-    AddLimits(threads, options, buffers, &timed);
-    timed.push_back({WithThreads(kMapAndRead, threads), bytes, {}, [&, threads] {
-                       return TimeMappedRead(model->path(), threads);
-                     }});
-  }
-  for (const FileMemory memory : {FileMemory::kCopy, FileMemory::kMap}) {
-    for (const bool verify : {true, false}) {
-      for (const int threads : thread_counts) {
-        const bool copy = memory == FileMemory::kCopy;
-        const std::string name =
-            absl::StrCat(copy ? "COPY" : "MMAP", verify ? ", checksums verified" : ", without checksums");
-        std::vector<std::string> limits;
-        for (const char* limit : {copy ? kCopyMemory : kReadMemory, copy ? kCopyToFreshMemory : kMapAndRead}) {
-          // Without checksums, mapped bytes are not read.
-          if (copy || verify) limits.push_back(WithThreads(limit, threads));
-        }
-        timed.push_back({WithThreads(name, threads), bytes, std::move(limits),
-                         [&, load = LoadCase{memory, verify, threads}] { return TimeLoad(*model, load, expected); }});
-      }
+    if (copy) {
+      timed.push_back(CopyLimit(threads, options, buffers));
+      timed.push_back(CopyToFreshLimit(threads, options, buffers));
+    } else {
+      timed.push_back(ReadLimit(threads, options, buffers));
+      timed.push_back({WithThreads(kMapAndRead, threads), bytes, {}, [&model, threads] {
+                         return TimeMappedRead(model.path(), threads);
+                       }});
     }
   }
+  for (const bool verify : {true, false}) {
+    for (const int threads : thread_counts) {
+      std::vector<std::string> limits;
+      for (const char* limit : {copy ? kCopyMemory : kReadMemory, copy ? kCopyToFreshMemory : kMapAndRead}) {
+        // Without checksums, mapped bytes are not read.
+        if (copy || verify) limits.push_back(WithThreads(limit, threads));
+      }
+      const std::string name =
+          absl::StrCat(copy ? "COPY" : "MMAP", verify ? ", checksums verified" : ", without checksums");
+      timed.push_back(
+          {WithThreads(name, threads), bytes, std::move(limits),
+           [&model, &expected, load = LoadCase{memory, verify, threads}] { return TimeLoad(model, load, expected); }});
+    }
+  }
+  return timed;
+}
+
+absl::Status RunRounds(int rounds, std::vector<Timed>* timed) {
   std::mt19937 engine(3);
   std::vector<Timed*> order;
-  for (Timed& line : timed) order.push_back(&line);
-  for (int round = 0; round < options.rounds; ++round) {
+  for (Timed& line : *timed) order.push_back(&line);
+  for (int round = 0; round < rounds; ++round) {
     std::shuffle(order.begin(), order.end(), engine);
     for (Timed* line : order) {
       HILOMOE_ASSIGN_OR_RETURN(const double seconds, line->run());
       line->seconds.push_back(seconds);
     }
   }
+  return absl::OkStatus();
+}
+
+absl::Status RunLoads(const LoadOptions& options, std::FILE* messages) {
+  HILOMOE_RETURN_IF_ERROR(CheckRoom(options));
+  std::fprintf(messages, "writing a model file of %zu MiB\n", options.file_bytes >> 20);
+  HILOMOE_ASSIGN_OR_RETURN(const std::unique_ptr<LargeModel> model,
+                           LargeModel::Write(options.scratch, options.file_bytes));
+  // Brings the file into the page cache, too, in huge pages.
+  std::vector<float> expected;
+  double bytes = 0;
+  {
+    HILOMOE_ASSIGN_OR_RETURN(ModelFile file, ModelFile::Open(model->path(), {.memory = FileMemory::kMap}));
+    bytes = static_cast<double>(file.bytes());
+    HILOMOE_ASSIGN_OR_RETURN(const std::unique_ptr<Predictor> predictor, Predictor::Create(std::move(file)));
+    HILOMOE_ASSIGN_OR_RETURN(expected, model->Scores(*predictor));
+  }
+  Buffers buffers;
+  for (int i = 0; i < 2 * options.threads; ++i) buffers.push_back(std::make_unique<HugeBuffer>(options.buffer_bytes()));
   std::printf("%.0f bytes in a warm page cache, 16 tables of %u ids with vocabularies; %d rounds\n\n", bytes,
               model->ids(), options.rounds);
-  Print(timed);
+  std::printf("%-44s %9s %7s %8s  %s\n", "", "median", "+-", "GB/s", "share of a limit");
+  // Mapped first: what the page cache has lost meanwhile, a copy brings back in small pages, which take longer to map.
+  for (const FileMemory memory : {FileMemory::kMap, FileMemory::kCopy}) {
+    std::vector<Timed> timed = Lines(memory, *model, bytes, expected, options, buffers);
+    HILOMOE_RETURN_IF_ERROR(RunRounds(options.rounds, &timed));
+    Print(timed);
+  }
   return absl::OkStatus();
 }
 

@@ -1,0 +1,10 @@
+#include "model/checksum_kernels.h"
+#include "xxhash.h"
+
+namespace hilomoe::internal {
+
+void AddToChecksumAvx2(void* state, const void* bytes, size_t size) {
+  XXH3_64bits_update(static_cast<XXH3_state_t*>(state), bytes, size);
+}
+
+}  // namespace hilomoe::internal

@@ -28,7 +28,7 @@ constexpr uint64_t kAlignment = 64;
 // does, since mapping a piece of one takes as long as mapping all of it.
 constexpr size_t kPieceBytes = size_t{2} << 20;
 // What is mapped at once: threads that do so often wait for each other in the kernel, for far more than they map.
-constexpr size_t kMappedAheadBytes = size_t{64} << 20;
+constexpr size_t kMappedAheadBytes = size_t{256} << 20;
 // What is summed at once of buckets, and then looked at: so little that a core does that while it waits for the next
 // ones from memory, which the checksum has asked for by then.
 constexpr size_t kBucketPieceBytes = size_t{2} << 10;

@@ -134,7 +134,11 @@ absl::StatusOr<Vocabulary> Vocabulary::FromUncheckedBuckets(absl::Span<const Voc
 
 absl::Status Vocabulary::CheckBuckets(size_t begin, size_t end) const {
   FourRows faults = {};
-  for (const VocabularyBucket& bucket : buckets_.subspan(begin, end - begin)) faults |= Faults(bucket, own_rows_);
+  for (const VocabularyBucket& bucket : buckets_.subspan(begin, end - begin)) {
+    // A file's checksum is made beside, with what it needs next fetched 4 KiB ahead; memory is not to wait for us.
+    __builtin_prefetch(&bucket + (size_t{6} << 10) / sizeof(bucket));
+    faults |= Faults(bucket, own_rows_);
+  }
   if ((faults[0] | faults[1] | faults[2] | faults[3]) == 0) return absl::OkStatus();
   return absl::DataLossError(absl::StrCat("a bucket has vocabulary rows outside of [", kReservedRows, ", ",
                                           uint64_t{own_rows_} + kReservedRows, ") or behind a free place"));

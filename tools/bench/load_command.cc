@@ -38,7 +38,7 @@ namespace hilomoe::bench {
 namespace {
 
 constexpr size_t kMostBufferBytes = size_t{256} << 20;  // of one thread's limit, more than caches hold
-constexpr size_t kMapBytes = size_t{64} << 20;          // at once, as ModelFile does
+constexpr size_t kMapBytes = size_t{256} << 20;         // at once, as ModelFile does
 constexpr char kReadMemory[] = "limit: read memory";
 constexpr char kMapAndRead[] = "limit: map and read the file";
 constexpr char kCopyMemory[] = "limit: copy memory";

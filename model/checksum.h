@@ -1,4 +1,4 @@
-// XXH3-64 of bytes that come in pieces, at the speed of memory where the processor has AVX2.
+// XXH3-64 of bytes that come in pieces, with AVX2 where the processor has it. One thread at a time.
 #ifndef HILOMOE_MODEL_CHECKSUM_H_
 #define HILOMOE_MODEL_CHECKSUM_H_
 

@@ -28,6 +28,7 @@ constexpr uint64_t kAlignment = 64;
 // does, since mapping a piece of one takes as long as mapping all of it.
 constexpr size_t kPieceBytes = size_t{2} << 20;
 // What is mapped at once: threads that do so often wait for each other in the kernel, for far more than they map.
+// A load that is given up ends after as much was read, from disk when it is not in the page cache.
 constexpr size_t kMappedAheadBytes = size_t{256} << 20;
 // What is summed at once of buckets, and then looked at: so little that a core does that while it waits for the next
 // ones from memory, which the checksum has asked for by then.

@@ -221,6 +221,23 @@ double ReferenceScores(const std::vector<T>& z, size_t top_k, T* s) {
   return kept < K ? TieGap(z[order[kept - 1]], z[order[kept]]) : std::numeric_limits<double>::infinity();
 }
 
+// Of each expert the largest number of its U, behind which batch norm's running statistics are folded: what its gated
+// input is multiplied by, but for a factor of them all, before that is rounded to int8.
+template <typename T>
+std::vector<double> ExpertMagnitudes(const BlockSpec& block, const BlockTensors<const T>& tensors) {
+  std::vector<double> largest(block.stack());
+  for (size_t i = 0; i < largest.size(); ++i) {
+    for (size_t o = 0; o < block.width; ++o) {
+      double u = RealPart(tensors.u[i * block.width + o]);
+      if (block.batch_norm) {
+        u *= RealPart(tensors.gamma[o]) / std::sqrt(RealPart(tensors.running_variance[o]) + kBatchNormEpsilon);
+      }
+      largest[i] = std::max(largest[i], std::fabs(u));
+    }
+  }
+  return largest;
+}
+
 // y = x W0^T + b + sum_l ((x V_l^T) * s_l) U_l for one row x [D]; z, s [L*K].
 template <typename T>
 double ReferenceBlock(const BlockSpec& block, const BlockTensors<const T>& tensors, bool experts, const T* exact_x,
@@ -246,10 +263,9 @@ double ReferenceBlock(const BlockSpec& block, const BlockTensors<const T>& tenso
   }
   for (T& element : q) element *= scale;
   double gap = std::numeric_limits<double>::infinity();
-  std::vector<T> logits(K);
+  std::vector<T> logits(K), gated(L * K, T(0.0));
   for (size_t l = 0; l < L; ++l) {
     const T* V = tensors.v + l * K * D;
-    const T* U = tensors.u + l * K * O;
     for (size_t i = 0; i < K; ++i) {
       T dot(0.0);
       for (size_t d = 0; d < D; ++d) dot += q[d] * V[i * D + d];
@@ -262,14 +278,17 @@ double ReferenceBlock(const BlockSpec& block, const BlockTensors<const T>& tenso
       if (RealPart(scores[i]) == 0) continue;
       T a(0.0);
       for (size_t d = 0; d < D; ++d) a += x[d] * V[i * D + d];
-      T gated = a * scores[i];
-      // The kept experts of top-k routing are added in float32.
-      if (block.top_k == 0 && rounding.experts != Precision::kFloat32) {
-        AddRoundingError(Precision::kBfloat16, &gated, 1);
-      }
-      for (size_t o = 0; o < O; ++o) y[o] += gated * U[i * O + o];
+      gated[l * K + i] = a * scores[i];
       for (size_t d = 0; d < D && block.hierarchical; ++d) q[d] += scores[i] * V[i * D + d];
     }
+  }
+  // The kept experts of top-k routing are added in float32.
+  if (block.top_k == 0 && rounding.experts != Precision::kFloat32) {
+    AddRoundingError(rounding.experts, gated.data(), L * K, ExpertMagnitudes(block, tensors).data());
+  }
+  for (size_t i = 0; i < L * K; ++i) {
+    if (RealPart(s[i]) == 0) continue;
+    for (size_t o = 0; o < O; ++o) y[o] += gated[i] * tensors.u[i * O + o];
   }
   return gap;
 }

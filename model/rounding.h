@@ -63,14 +63,16 @@ inline Rounded sqrt(Rounded a) {
 }
 
 // Adds the variance of rounding x [n] to `precision`; nothing for scalars that carry none. bfloat16: uniform within
-// 2^-8 |x|; int8: within half a step of max |x| / 127.
+// 2^-8 |x|; int8: of x diag(factor) (null: 1), within half a step of the largest of these / 127.
 template <typename T>
-void AddRoundingError(Precision, T*, size_t) {}
-inline void AddRoundingError(Precision precision, Rounded* x, size_t n) {
+void AddRoundingError(Precision, T*, size_t, const double* = nullptr) {}
+inline void AddRoundingError(Precision precision, Rounded* x, size_t n, const double* factor = nullptr) {
+  const auto of = [factor](size_t i) { return factor == nullptr ? 1 : factor[i]; };
   double largest = 0;
-  for (size_t i = 0; i < n; ++i) largest = std::max(largest, std::fabs(x[i].value));
+  for (size_t i = 0; i < n; ++i) largest = std::max(largest, std::fabs(x[i].value) * of(i));
   for (size_t i = 0; i < n && precision != Precision::kFloat32; ++i) {
-    const double most = precision == Precision::kBfloat16 ? 0x1p-8 * x[i].value : largest / 254;
+    if (of(i) == 0) continue;  // times zeros
+    const double most = precision == Precision::kBfloat16 ? 0x1p-8 * x[i].value : largest / 254 / of(i);
     x[i].variance += most * most / 3;
   }
 }

@@ -36,9 +36,8 @@ void PackedProduct::Free::operator()(uint32_t* cells) const { std::free(cells); 
 
 PackedProduct::PackedProduct(const StoredMatrix& weight, size_t first_column, size_t columns, bool transposed)
     : columns_(static_cast<int>(columns)) {
-  const bool int8 = weight.precision == Precision::kInt8 && !transposed;
-  const Precision precision =
-      weight.precision == Precision::kInt8 && transposed ? Precision::kBfloat16 : weight.precision;
+  const Precision precision = weight.precision;
+  const bool int8 = precision == Precision::kInt8;
   const size_t outputs = transposed ? weight.columns : weight.rows;
   const size_t panels = (outputs + kPanelOutputs - 1) / kPanelOutputs;
   const size_t per_cell = static_cast<size_t>(kernels::ColumnsPerCell(static_cast<kernels::Precision>(precision)));
@@ -46,7 +45,9 @@ PackedProduct::PackedProduct(const StoredMatrix& weight, size_t first_column, si
   cell_bytes_ = panels * cells * kPanelOutputs * sizeof(uint32_t);
   cells_.reset(NewCells(panels * cells * kPanelOutputs));
   if (int8) {
-    scale_.resize(panels * kPanelOutputs);
+    // A row's scale belongs to an output, or to a column: then to what it is multiplied by.
+    if (transposed) factor_.resize(columns);
+    scale_.resize(panels * kPanelOutputs, transposed ? 1.0F : 0.0F);
     offset_.resize(panels * kPanelOutputs);
   }
   auto* bytes = reinterpret_cast<std::byte*>(cells_.get());
@@ -57,28 +58,18 @@ PackedProduct::PackedProduct(const StoredMatrix& weight, size_t first_column, si
     const size_t cell = kernels::FirstCell(static_cast<int>(cells), group, panel) + column / per_cell * step;
     return bytes + (cell + output % kPanelOutputs) * sizeof(uint32_t) + column % per_cell * number;
   };
-  std::vector<float> values(weight.columns);
-  std::vector<std::byte> stored(StoredRowBytes(precision, weight.columns));
+  const auto place_number = [&](size_t output, size_t column, const std::byte* from) {
+    std::memcpy(place(output, column), from, number);
+    if (int8) offset_[output] += kZeroPoint * static_cast<int8_t>(*from);
+  };
   for (size_t r = 0; r < weight.rows; ++r) {
-    const std::byte* row = weight.row(r);
-    if (precision != weight.precision) {
-      weight.ReadRow(r, values.data());
-      StoreRow(precision, values, stored.data());
-      row = stored.data();
-    }
-    if (int8) {
-      scale_[r] = weight.Scale(r);
-      row += sizeof(float);
-    }
-    if (transposed) {
-      if (r < first_column || r >= first_column + columns) continue;
-      for (size_t o = 0; o < outputs; ++o) std::memcpy(place(o, r - first_column), row + o * number, number);
-      continue;
-    }
-    for (size_t c = 0; c < columns; ++c) {
-      const std::byte* from = row + (first_column + c) * number;
-      std::memcpy(place(r, c), from, number);
-      if (int8) offset_[r] += kZeroPoint * static_cast<int8_t>(*from);
+    const std::byte* const row = weight.row(r) + (int8 ? sizeof(float) : 0);
+    if (!transposed) {
+      if (int8) scale_[r] = weight.Scale(r);
+      for (size_t c = 0; c < columns; ++c) place_number(r, c, row + (first_column + c) * number);
+    } else if (r >= first_column && r < first_column + columns) {
+      if (int8) factor_[r - first_column] = weight.Scale(r);
+      for (size_t o = 0; o < outputs; ++o) place_number(o, r - first_column, row + o * number);
     }
   }
   weight_ = {static_cast<kernels::Precision>(precision),
@@ -101,7 +92,7 @@ void PackedProduct::Run(const kernels::Kernels& kernels, int rows, const float* 
     auto* scale = reinterpret_cast<float*>(scratchpad);
     auto* cells = reinterpret_cast<uint32_t*>(scratchpad + kTileRows * sizeof(float));
     if (weight_.precision == kernels::Precision::kInt8) {
-      kernels.quantise(rows, columns_, x, ldx, cells, weight_.cells, scale);
+      kernels.quantise(rows, columns_, x, ldx, factor_.empty() ? nullptr : factor_.data(), cells, weight_.cells, scale);
     } else {
       kernels.round_to_bfloat16(rows, columns_, x, ldx, cells, weight_.cells);
     }

@@ -20,16 +20,16 @@ inline constexpr int kTileRows = 64;
 class PackedProduct {
  public:
   // W: the columns [first_column, first_column + columns) of `weight`, or (transposed) of its transpose. Products take
-  // place in the precision that the weight is stored in; a transposed int8 weight, whose scales would stand in the
-  // wrong direction, in bfloat16. No columns are allowed. The weight is copied.
+  // place in the precision that the weight is stored in; the scales of a transposed int8 weight, one per column, are
+  // multiplied into x before it is rounded. No columns are allowed. The weight is copied.
   PackedProduct(const StoredMatrix& weight, size_t first_column, size_t columns, bool transposed = false);
 
   int outputs() const { return weight_.outputs; }
-  kernels::Precision precision() const { return weight_.precision; }
+  const kernels::PackedWeight& weight() const { return weight_; }
   // What Run needs for up to kTileRows rows, aligned to 4.
   size_t scratchpad_bytes() const;
   size_t bytes() const {
-    return cell_bytes_ + scale_.size() * sizeof(float) + offset_.size() * sizeof(int32_t);
+    return cell_bytes_ + (factor_.size() + scale_.size()) * sizeof(float) + offset_.size() * sizeof(int32_t);
   }  // held
 
   // x [rows, columns] (ldx), y [rows, outputs] (ldy), rows <= kTileRows; y and x do not overlap, store.add may be y.
@@ -43,7 +43,8 @@ class PackedProduct {
   int columns_;
   size_t cell_bytes_ = 0;
   std::unique_ptr<uint32_t[], Free> cells_;  // on huge pages where the system has them
-  std::vector<float> scale_;
+  std::vector<float> factor_;                // of x's columns; empty: 1
+  std::vector<float> scale_;                 // of outputs
   std::vector<int32_t> offset_;
   kernels::PackedWeight weight_;
 };

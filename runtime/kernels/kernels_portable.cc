@@ -230,14 +230,16 @@ void PairToBfloat16(int rows, int width, const float* x, int ldx, uint32_t* cell
   }
 }
 
-void Quantise(int rows, int width, const float* x, int ldx, uint32_t* cells, int ldc, float* scale) {
+void Quantise(int rows, int width, const float* x, int ldx, const float* factor, uint32_t* cells, int ldc,
+              float* scale) {
   constexpr float kSmallestMagnitude = 0x1p-118f;  // 127 over less would overflow: such a row counts as zero
   for (int row = 0; row < rows; ++row) {
     const float* from = x + Offset(row, ldx);
     uint32_t* to = cells + Offset(row, ldc);
+    const auto number = [from, factor](int d) { return factor == nullptr ? from[d] : from[d] * factor[d]; };
     float largest = 0;
     for (int d = 0; d < width; ++d) {
-      const float magnitude = std::fabs(from[d]);
+      const float magnitude = std::fabs(number(d));
       if (magnitude > largest || magnitude != magnitude) largest = magnitude;
       if (largest != largest) break;
     }
@@ -247,7 +249,7 @@ void Quantise(int rows, int width, const float* x, int ldx, uint32_t* cells, int
       uint32_t cell = 0;
       for (int i = 0; i < 4; ++i) {
         // The nearest, ties to even. Not a number only where the row's scale is none, or infinite.
-        const float value = d + i < width ? from[d + i] * inverse : 0;
+        const float value = d + i < width ? number(d + i) * inverse : 0;
         const int32_t q = value == value ? static_cast<int32_t>(std::nearbyint(value)) : 0;
         cell |= static_cast<uint32_t>(q + 128) << 8 * i;
       }

@@ -220,30 +220,47 @@ void PairToBfloat16(int rows, int width, const float* x, int ldx, uint32_t* cell
   }
 }
 
+// A row x [width], times factor [width] where that is given.
+template <class V>
+struct FactoredRow {
+  const float* x;
+  const float* factor;
+
+  typename V::Float Load(int d) const {
+    const typename V::Float v = V::Load(x + d);
+    return factor == nullptr ? v : V::Mul(v, V::Load(factor + d));
+  }
+  typename V::Float LoadFirst(int d, int count) const {
+    const typename V::Float v = V::LoadFirst(x + d, count);
+    return factor == nullptr ? v : V::Mul(v, V::LoadFirst(factor + d, count));
+  }
+};
+
 // The largest |x|; NaN where one is: of numbers without their sign the bits, as integers, stand in the same order, and
 // above infinity's are NaNs.
 template <class V>
-float LargestMagnitude(int width, const float* x) {
+float LargestMagnitude(int width, FactoredRow<V> row) {
   typename V::Int even = V::BroadcastInt(0), odd = even;
   int d = 0;
   for (; d + 2 * V::kLanes <= width; d += 2 * V::kLanes) {
-    even = V::MaxInt(even, V::Bits(V::Abs(V::Load(x + d))));
-    odd = V::MaxInt(odd, V::Bits(V::Abs(V::Load(x + d + V::kLanes))));
+    even = V::MaxInt(even, V::Bits(V::Abs(row.Load(d))));
+    odd = V::MaxInt(odd, V::Bits(V::Abs(row.Load(d + V::kLanes))));
   }
   for (; d < width; d += V::kLanes) {
-    even = V::MaxInt(even, V::Bits(V::Abs(V::LoadFirst(x + d, AtMost(V::kLanes, width - d)))));
+    even = V::MaxInt(even, V::Bits(V::Abs(row.LoadFirst(d, AtMost(V::kLanes, width - d)))));
   }
   return __builtin_bit_cast(float, V::Largest(V::MaxInt(even, odd)));
 }
 
 template <class V>
-void Quantise(int rows, int width, const float* x, int ldx, uint32_t* cells, int ldc, float* scale) {
+void Quantise(int rows, int width, const float* x, int ldx, const float* factor, uint32_t* cells, int ldc,
+              float* scale) {
   using Float = typename V::Float;
   constexpr int kLanes = V::kLanes;
   for (int r = 0; r < rows; ++r) {
-    const float* from = x + Offset(r, ldx);
+    const FactoredRow<V> row{x + Offset(r, ldx), factor};
     uint32_t* to = cells + Offset(r, ldc);
-    const float magnitude = LargestMagnitude<V>(width, from);
+    const float magnitude = LargestMagnitude<V>(width, row);
     scale[r] = magnitude * (1.0f / 127);
     if (!(magnitude < __builtin_inff())) {  // zeros: NaN after the scale
       __builtin_memset(to, 128, static_cast<size_t>((width + 3) / 4) * sizeof(uint32_t));
@@ -251,7 +268,7 @@ void Quantise(int rows, int width, const float* x, int ldx, uint32_t* cells, int
     }
     const Float inverse = V::Broadcast(magnitude >= kSmallestMagnitude ? 127 / magnitude : 0);
     const auto quantised = [&](Float v) { return V::ToInt(V::MulAdd(v, inverse, V::Broadcast(128))); };
-    const auto load = [&](int d) { return quantised(V::Load(from + d)); };
+    const auto load = [&](int d) { return quantised(row.Load(d)); };
     int d = 0;
     for (; d + 4 * kLanes <= width; d += 4 * kLanes) {
       V::StoreBytes(to + d / 4, load(d), load(d + kLanes), load(d + 2 * kLanes), load(d + 3 * kLanes));
@@ -259,7 +276,7 @@ void Quantise(int rows, int width, const float* x, int ldx, uint32_t* cells, int
     for (; d + kLanes <= width; d += kLanes) V::StoreLow8(to + d / 4, load(d));
     if (d == width) continue;
     alignas(64) uint32_t last[kLanes / 4];
-    V::StoreLow8(last, quantised(V::LoadFirst(from + d, width - d)));
+    V::StoreLow8(last, quantised(row.LoadFirst(d, width - d)));
     for (int c = 0; c < (width - d + 3) / 4; ++c) to[d / 4 + c] = last[c];
   }
 }

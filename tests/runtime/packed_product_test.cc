@@ -42,8 +42,8 @@ struct Stored {
   StoredMatrix matrix;
 };
 
-// Activations are rounded by at most 2^-8 (bfloat16) or half a step of the row's largest / 127 (int8); a transposed
-// int8 weight by 2^-8 once more.
+// Activations are rounded by at most 2^-8 (bfloat16) or half a step of the row's largest / 127 (int8), after they were
+// multiplied by the scales of a transposed int8 weight.
 double Relative(Precision precision) { return precision == Precision::kFloat32 ? 0x1p-24 : 0x1p-8; }
 
 void Check(Precision precision, size_t rows, size_t columns, size_t first, size_t count, bool transposed) {
@@ -52,6 +52,7 @@ void Check(Precision precision, size_t rows, size_t columns, size_t first, size_
   const Stored stored(precision, rows, columns);
   const PackedProduct product(stored.matrix, first, count, transposed);
   const size_t outputs = transposed ? columns : rows;
+  const bool int8 = precision == Precision::kInt8;
   ASSERT_EQ(static_cast<size_t>(product.outputs()), outputs);
   constexpr int kRows = 5;
   const std::vector<float> x = Numbers(kRows * (count + 1), 2);
@@ -60,17 +61,17 @@ void Check(Precision precision, size_t rows, size_t columns, size_t first, size_
   product.Run(kernels::SelectKernels(), kRows, x.data(), static_cast<int>(count) + 1, {}, y.data(),
               static_cast<int>(outputs), scratchpad.data());
   for (size_t r = 0; r < kRows; ++r) {
+    const auto scale = [&](size_t d) { return int8 && transposed ? stored.matrix.Scale(first + d) : 1.0F; };
     double largest = 0;
-    for (size_t d = 0; d < count; ++d) largest = std::max<double>(largest, std::fabs(x[r * (count + 1) + d]));
+    for (size_t d = 0; d < count; ++d)
+      largest = std::max<double>(largest, std::fabs(x[r * (count + 1) + d] * scale(d)));
     for (size_t o = 0; o < outputs; ++o) {
       double sum = 0, bound = 0;
       for (size_t d = 0; d < count; ++d) {
         const double w = transposed ? stored.At(first + d, o) : stored.At(o, first + d);
         const double term = x[r * (count + 1) + d] * w;
         sum += term;
-        const bool int8 = precision == Precision::kInt8 && !transposed;
-        const double more = transposed && precision == Precision::kInt8 ? 1 : 0;
-        bound += int8 ? std::fabs(w) * largest / 254 : std::fabs(term) * Relative(precision) * (1 + more);
+        bound += int8 ? std::fabs(w) * largest / 254 / scale(d) : std::fabs(term) * Relative(precision);
         bound += std::fabs(term) * static_cast<double>(count + 5) * 0x1p-23;
       }
       ASSERT_NEAR(y[r * outputs + o], sum, bound * 1.01) << r << " " << o;

@@ -53,8 +53,6 @@ inline std::vector<Rounded> WeightsAsStored(const ModelSpec& spec, const TensorR
       std::vector<Rounded> folded(O);
       for (size_t o = 0; o < O; ++o) folded[o] = Rounded(BatchNormFactor(block, plain.blocks[b], o) * u[o].value);
       AddStorageError(precision.experts, O, folded.data());
-      // Products take int8's in bfloat16.
-      if (precision.experts == Precision::kInt8) AddStorageError(Precision::kBfloat16, O, folded.data());
       for (size_t o = 0; o < O; ++o) {
         const double a = BatchNormFactor(block, plain.blocks[b], o);
         if (a != 0) u[o].variance += folded[o].variance / (a * a);

@@ -85,8 +85,7 @@ std::vector<float> RandomWeights(const ModelSpec& spec, const TensorRegistry& re
   return weights;
 }
 
-// Adds the variance of storing weights: of W0 and V row by row; of U behind batch norm, which is folded into it, and of
-// an int8 U once more, as its product takes place in bfloat16.
+// Adds the variance of storing weights: of W0 and V row by row; of U behind batch norm, which is folded into it.
 void AddStorageErrors(const ModelSpec& spec, Precision precision, const ModelTensors<Rounded>& tensors) {
   for (size_t b = 0; b < spec.blocks().size(); ++b) {
     const BlockSpec& block = spec.blocks()[b];
@@ -101,7 +100,6 @@ void AddStorageErrors(const ModelSpec& spec, Precision precision, const ModelTen
         folded.emplace_back(factor[o] * of.u[i * O + o].value);
       }
       AddRoundingError(precision, folded.data(), O);
-      if (precision == Precision::kInt8) AddRoundingError(Precision::kBfloat16, folded.data(), O);
       for (size_t o = 0; o < O; ++o) of.u[i * O + o].variance += folded[o].variance / (factor[o] * factor[o]);
     }
   }

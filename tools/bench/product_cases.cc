@@ -123,7 +123,7 @@ struct Conversion {
 
   void Run() {
     if (to == Precision::kInt8) {
-      kernels.quantise(kRows, kWidth, x.data(), kWidth, cells.data(), kWidth / 4, scale.data());
+      kernels.quantise(kRows, kWidth, x.data(), kWidth, nullptr, cells.data(), kWidth / 4, scale.data());
     } else {
       kernels.round_to_bfloat16(kRows, kWidth, x.data(), kWidth, cells.data(), kWidth / 2);
     }

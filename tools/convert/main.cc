@@ -27,8 +27,7 @@ ABSL_FLAG(std::string, checkpoint, "", "checkpoint directory, as hilomoe-train w
 ABSL_FLAG(std::string, output, "", "model file, <repository>/<model>/<version>/model.hilomoe to publish it");
 ABSL_FLAG(hilomoe::Precision, embeddings, hilomoe::Precision::kFloat32, "of embedding tables: float32, bfloat16, int8");
 ABSL_FLAG(hilomoe::Precision, dense, hilomoe::Precision::kFloat32, "of the blocks' weights and their products");
-ABSL_FLAG(hilomoe::Precision, experts, hilomoe::Precision::kFloat32,
-          "of what the experts add (U); int8 is stored, and multiplied as bfloat16");
+ABSL_FLAG(hilomoe::Precision, experts, hilomoe::Precision::kFloat32, "of what the experts add (U), and of its product");
 ABSL_FLAG(std::string, log, "", "labelled log: tells AUC and logloss of the model, and beside float32 what they lose");
 
 namespace {

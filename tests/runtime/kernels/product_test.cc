@@ -99,7 +99,7 @@ class ProductTest : public KernelTest {
     if (precision == Precision::kBfloat16) {
       kernels_->round_to_bfloat16(rows, columns, x.data(), x.leading(), cells.data(), cells.leading());
     } else {
-      kernels_->quantise(rows, columns, x.data(), x.leading(), cells.data(), cells.leading(), scale.data());
+      kernels_->quantise(rows, columns, x.data(), x.leading(), nullptr, cells.data(), cells.leading(), scale.data());
     }
     EXPECT_TRUE(cells.OnlyShapeWritten());
     return {cells.data(), cells.leading(), scale.data()};
@@ -313,15 +313,20 @@ TEST_P(ProductTest, QuantisesByTheLargestOfARow) {
     std::vector<float> scale(3);
     x.Fill([&] { return random.Normal(); });
     for (int d = 0; d < width; ++d) x.at(1, d) = 0;
-    kernels_->quantise(3, width, x.data(), x.leading(), cells.data(), cells.leading(), scale.data());
-    ASSERT_TRUE(cells.OnlyShapeWritten());
-    for (int r = 0; r < 3; ++r) {
-      float largest = 0;
-      for (int d = 0; d < width; ++d) largest = std::max(largest, std::abs(x.at(r, d)));
-      ASSERT_FLOAT_EQ(scale[static_cast<size_t>(r)], largest / 127);
-      for (int d = 0; d < (width + 3) / 4 * 4; ++d) {
-        const double value = Value(Precision::kInt8, cells.row(r), d, scale[static_cast<size_t>(r)], false);
-        ASSERT_NEAR(value, d < width ? x.at(r, d) : 0, largest / 254 * 1.00001) << width << " " << d;
+    Matrix factor(1, width, 0);
+    factor.Fill([&] { return random.Uniform(); });
+    for (const float* columns : {static_cast<const float*>(nullptr), static_cast<const float*>(factor.data())}) {
+      kernels_->quantise(3, width, x.data(), x.leading(), columns, cells.data(), cells.leading(), scale.data());
+      ASSERT_TRUE(cells.OnlyShapeWritten());
+      const auto expected = [&](int r, int d) { return x.at(r, d) * (columns != nullptr ? columns[d] : 1); };
+      for (int r = 0; r < 3; ++r) {
+        float largest = 0;
+        for (int d = 0; d < width; ++d) largest = std::max(largest, std::abs(expected(r, d)));
+        ASSERT_FLOAT_EQ(scale[static_cast<size_t>(r)], largest / 127);
+        for (int d = 0; d < (width + 3) / 4 * 4; ++d) {
+          const double value = Value(Precision::kInt8, cells.row(r), d, scale[static_cast<size_t>(r)], false);
+          ASSERT_NEAR(value, d < width ? expected(r, d) : 0, largest / 254 * 1.00001) << width << " " << d;
+        }
       }
     }
   }

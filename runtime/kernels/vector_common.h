@@ -17,6 +17,17 @@ static inline int AtMost(int a, int b) { return a < b ? a : b; }
 
 static inline size_t Offset(int row, int leading) { return static_cast<size_t>(row) * static_cast<size_t>(leading); }
 
+// Of a sum over experts: every fourth belongs to one, and then (0 + 1) + (2 + 3). One alone would wait for itself.
+constexpr int kSumChains = 4;
+
+// each(i, chain of i) for i in [0, n).
+template <class Each>
+__attribute__((always_inline)) inline void ForEachInChains(int n, const Each& each) {
+  for (int i = 0; i < n; i += kSumChains) {
+    for (int chain = 0; chain < AtMost(kSumChains, n - i); ++chain) each(i + chain, chain);
+  }
+}
+
 // Smallest float not below ln 2^-126; V::Exp gives 0 below it, so that no denormal slows the products that follow.
 constexpr float kSmallestExponent = -0x1.5d589ep6f;
 constexpr float kLog2E = 0x1.715476p0f;

@@ -88,14 +88,14 @@ void Softmax(int experts, const int32_t* kept_rows, float* z) {
   using Float = typename V::Float;
   Float largest = V::Load(z);
   for (int i = 1; i < experts; ++i) largest = V::Max(largest, V::Load(z + i * V::kLanes));
-  Float sum = V::Zero();
-  for (int i = 0; i < experts; ++i) {
+  Float sum[kSumChains] = {V::Zero(), V::Zero(), V::Zero(), V::Zero()};
+  ForEachInChains(experts, [&](int i, int chain) {
     Float x = V::Exp(V::Sub(V::Load(z + i * V::kLanes), largest));
     if (kept_rows != nullptr) x = V::ZeroUnless(V::FromBits(kept_rows[i]), x);
     V::Store(z + i * V::kLanes, x);
-    sum = V::Add(sum, x);
-  }
-  const Float scale = V::Div(V::Broadcast(1.0f), sum);
+    sum[chain] = V::Add(sum[chain], x);
+  });
+  const Float scale = V::Div(V::Broadcast(1.0f), V::Add(V::Add(sum[0], sum[1]), V::Add(sum[2], sum[3])));
   for (int i = 0; i < experts; ++i) {
     Float x = V::Mul(scale, V::Load(z + i * V::kLanes));
     if (kept_rows != nullptr) x = V::ZeroUnless(V::FromBits(kept_rows[i]), x);  // 0 times a NaN scale

@@ -1,7 +1,7 @@
 // Routing of a single row, over the vector type of vector_common.h: *experts* go into lanes.
 //
 // For the few rows that would leave most lanes of vector_routing.h's tiles empty. Every number goes through the same
-// operations in the same order as there, and so has the same bits: a sum over experts is one chain, not a tree.
+// operations in the same order as there, and so has the same bits.
 #ifndef HILOMOE_RUNTIME_KERNELS_VECTOR_ROW_ROUTING_H_
 #define HILOMOE_RUNTIME_KERNELS_VECTOR_ROW_ROUTING_H_
 
@@ -13,7 +13,7 @@
 namespace hilomoe::kernels {
 
 struct RoutingRow {
-  // [L*K]: the scores of the layers done, behind them the logits of the layer in work.
+  // [L*K]: the scores of the layers done, the logits of the layer in work, and what later ones have been given.
   alignas(64) float scores[kMaxStackedExperts];
   // Top-k only, of one layer, and up to whole vectors: the logits as ordered integers, the k largest of them
   // descending, and whether an expert is kept.
@@ -22,39 +22,52 @@ struct RoutingRow {
   bool kept[kMaxExperts];
 };
 
+// Logits of one layer, in place, from what the query and the layers before have given its experts.
 template <class V>
-void RowLogits(const Routing& routing, int layer, const float* r, float query_scale, float* scores) {
-  using Float = typename V::Float;
-  const int experts = routing.experts, stack = routing.layers * experts;
-  const int known = layer * experts;
-  const Float scale = V::Broadcast(query_scale), logit_scale = V::Broadcast(routing.logit_scale[layer]);
-  for (int e = 0; e < experts; e += V::kLanes) {
-    const int count = AtMost(V::kLanes, experts - e);
-    const int at = known + e;
-    Float z = V::Mul(scale, V::LoadFirst(r + at, count));
-    const float* gram = routing.gram + at;
-    for (int c = 0; c < known; ++c, gram += stack) {
+void RowLogits(const Routing& routing, int layer, float* z) {
+  const typename V::Float logit_scale = V::Broadcast(routing.logit_scale[layer]);
+  const float* offset = routing.logit_offset + layer * routing.experts;
+  for (int e = 0; e < routing.experts; e += V::kLanes) {
+    const int count = AtMost(V::kLanes, routing.experts - e);
+    V::StoreFirst(z + e, count, V::MulAdd(logit_scale, V::LoadFirst(z + e, count), V::LoadFirst(offset + e, count)));
+  }
+}
+
+// Gives a layer's scores to the experts of all later ones: their chains do not wait for one another, as the steps of
+// one layer's chain through all layers before it would.
+template <class V>
+void RowGive(const Routing& routing, int layer, float* scores) {
+  const int first = layer * routing.experts, next = first + routing.experts;
+  const int stack = routing.layers * routing.experts;
+  for (int e = next; e < stack; e += V::kLanes) {
+    const int count = AtMost(V::kLanes, stack - e);
+    const float* gram = routing.gram + Offset(first, stack) + e;
+    typename V::Float z = V::LoadFirst(scores + e, count);
+    for (int c = first; c < next; ++c, gram += stack) {
       z = V::MulAdd(V::Broadcast(scores[c]), V::LoadFirst(gram, count), z);
     }
-    V::StoreFirst(scores + at, count, V::MulAdd(logit_scale, z, V::LoadFirst(routing.logit_offset + at, count)));
+    V::StoreFirst(scores + e, count, z);
   }
 }
 
 // Logits to scores in place; where `kept` is given, over the kept experts, and 0 for the others.
 template <class V>
 void RowSoftmax(int experts, const bool* kept, float* z) {
-  float largest = z[0];
-  for (int i = 1; i < experts; ++i) largest = largest > z[i] ? largest : z[i];
+  float largest[kSumChains] = {z[0], z[0], z[0], z[0]};
+  ForEachInChains(experts, [&](int i, int chain) { largest[chain] = largest[chain] > z[i] ? largest[chain] : z[i]; });
+  for (int chain = 1; chain < kSumChains; ++chain) {
+    largest[0] = largest[0] > largest[chain] ? largest[0] : largest[chain];
+  }
   for (int e = 0; e < experts; e += V::kLanes) {
     const int count = AtMost(V::kLanes, experts - e);
-    V::StoreFirst(z + e, count, V::Exp(V::Sub(V::LoadFirst(z + e, count), V::Broadcast(largest))));
+    V::StoreFirst(z + e, count, V::Exp(V::Sub(V::LoadFirst(z + e, count), V::Broadcast(largest[0]))));
   }
-  float sum = 0;
-  for (int i = 0; i < experts; ++i) {
+  float sum[kSumChains] = {};
+  ForEachInChains(experts, [&](int i, int chain) {
     if (kept != nullptr && !kept[i]) z[i] = 0;
-    sum += z[i];
-  }
-  const typename V::Float scale = V::Broadcast(1.0f / sum);
+    sum[chain] += z[i];
+  });
+  const typename V::Float scale = V::Broadcast(1.0f / ((sum[0] + sum[1]) + (sum[2] + sum[3])));
   for (int e = 0; e < experts; e += V::kLanes) {
     const int count = AtMost(V::kLanes, experts - e);
     V::StoreFirst(z + e, count, V::Mul(scale, V::LoadFirst(z + e, count)));
@@ -104,18 +117,19 @@ void RouteRow(const Routing& routing, const float* a, const float* r, float quer
               float* scores) {
   const int experts = routing.experts, columns = routing.layers * experts;
   RoutingRow row;
+  for (int e = 0; e < columns; e += V::kLanes) {
+    const int count = AtMost(V::kLanes, columns - e);
+    V::StoreFirst(row.scores + e, count, V::Mul(V::Broadcast(query_scale), V::LoadFirst(r + e, count)));
+  }
   int stored = 0;
   for (int layer = 0; layer < routing.layers; ++layer) {
     const int first = layer * experts;
     float* z = row.scores + first;
-    RowLogits<V>(routing, layer, r, query_scale, row.scores);
-    if (index == nullptr) {
-      RowSoftmax<V>(experts, nullptr, z);
-      continue;
-    }
-    RowSelectTopK<V>(experts, routing.top_k, z, row);
-    RowSoftmax<V>(experts, row.kept, z);
-    for (int i = 0; i < experts; ++i) {
+    RowLogits<V>(routing, layer, z);
+    if (index != nullptr) RowSelectTopK<V>(experts, routing.top_k, z, row);
+    RowSoftmax<V>(experts, index != nullptr ? row.kept : nullptr, z);
+    RowGive<V>(routing, layer, row.scores);
+    for (int i = 0; index != nullptr && i < experts; ++i) {
       if (!row.kept[i]) continue;
       gated[stored] = z[i] * a[first + i];
       index[stored++] = first + i;

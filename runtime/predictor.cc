@@ -128,22 +128,37 @@ struct Predictor::Tile {
 namespace {
 
 // The rows of a batch in tiles of kTileRows, the last `in_halves` of them in tiles half as large: of threads that share
-// a batch, the last one is done earlier so.
+// a batch, the last one is done earlier so. The first tile has what is left: its embeddings are the ones that nothing
+// is evaluated before, to fetch them beside.
 class Tiling {
  public:
-  Tiling(size_t rows, size_t in_halves) : rows_(rows), whole_((rows - std::min(rows, in_halves)) / kTileRows) {}
+  Tiling(size_t rows, size_t in_halves)
+      : rows_(rows), halves_(Tiles(std::min(rows, in_halves), kHalf)), count_(halves_) {
+    const size_t halved = std::min(rows, halves_ * kHalf);
+    count_ += Tiles(rows - halved, kTileRows);
+  }
 
-  size_t count() const { return whole_ + (rows_ - whole_ * kTileRows + kHalf - 1) / kHalf; }
+  size_t count() const { return count_; }
   size_t begin(size_t tile) const {
-    return std::min(rows_, std::min(tile, whole_) * kTileRows + (tile - std::min(tile, whole_)) * kHalf);
+    // A few rows would read all weights for themselves: the second tile shares its own with them.
+    if (tile == 1 && count_ > 1 && Boundary(1) < kFew) return Boundary(2) / 2;
+    return Boundary(tile);
   }
   int rows(size_t tile) const { return static_cast<int>(begin(tile + 1) - begin(tile)); }
 
  private:
-  static constexpr size_t kHalf = kTileRows / 2;
+  static constexpr size_t kHalf = kTileRows / 2, kFew = kTileRows / 4;
+
+  static size_t Tiles(size_t rows, size_t each) { return (rows + each - 1) / each; }
+  // Counted from the end.
+  size_t Boundary(size_t tile) const {
+    const size_t left = count_ - std::min(tile, count_), halves = std::min(left, halves_);
+    return rows_ - std::min(rows_, halves * kHalf + (left - halves) * kTileRows);
+  }
 
   size_t rows_;
-  size_t whole_;  // tiles
+  size_t halves_;  // tiles
+  size_t count_;
 };
 
 }  // namespace

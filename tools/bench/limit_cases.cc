@@ -1,9 +1,11 @@
 // What the machine can do: the rates that all other cases are measured by.
 #include <algorithm>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <random>
 #include <set>
+#include <string>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -59,28 +61,35 @@ const MachineKernels& Reader() {
   return *reader;
 }
 
-Case Read(const std::string& name, size_t bytes, size_t times, int threads) {
+// Reads the words that `make` gives a thread, `times` times.
+Case Read(const std::string& name, size_t bytes, size_t times, int threads,
+          std::function<std::shared_ptr<const uint64_t>(int thread)> make) {
   const MachineKernels& kernels = Reader();
   Case c = Limit(name, kernels.instruction_set, threads);
   c.work.bytes = static_cast<double>(bytes * times);
-  c.prepare = [&kernels, bytes, times](int thread) -> absl::StatusOr<Operands> {
-    const auto buffer = std::make_shared<HugeBuffer>(bytes);
-    std::mt19937_64 engine(static_cast<uint64_t>(thread));
+  c.prepare = [&kernels, bytes, times, make = std::move(make)](int thread) -> absl::StatusOr<Operands> {
+    const std::shared_ptr<const uint64_t> words = make(thread);
     const size_t count = bytes / sizeof(uint64_t) / kReadWords * kReadWords;
-    for (size_t i = 0; i < count; ++i) buffer->words()[i] = engine();
     Operands operands;
-    operands.run = [&kernels, buffer, count, times] {
-      for (size_t i = 0; i < times; ++i) g_sink = static_cast<double>(kernels.read(buffer->words(), count));
+    operands.run = [&kernels, words, count, times] {
+      for (size_t i = 0; i < times; ++i) g_sink = static_cast<double>(kernels.read(words.get(), count));
     };
-    operands.verify = [&kernels, buffer, count]() -> absl::Status {
+    operands.verify = [&kernels, words, count]() -> absl::Status {
       uint64_t expected = 0;
-      for (size_t i = 0; i < count; ++i) expected += buffer->words()[i];
-      if (kernels.read(buffer->words(), count) == expected) return absl::OkStatus();
+      for (size_t i = 0; i < count; ++i) expected += words.get()[i];
+      if (kernels.read(words.get(), count) == expected) return absl::OkStatus();
       return absl::DataLossError("the sum of the words is wrong");
     };
     return operands;
   };
   return c;
+}
+
+std::shared_ptr<const uint64_t> RandomWords(size_t bytes, int thread) {
+  const auto buffer = std::make_shared<HugeBuffer>(bytes);
+  std::mt19937_64 engine(static_cast<uint64_t>(thread));
+  for (size_t i = 0; i < bytes / sizeof(uint64_t); ++i) buffer->words()[i] = engine();
+  return {buffer, buffer->words()};
 }
 
 constexpr size_t kLineWords = 8;
@@ -172,8 +181,8 @@ Case Throughput(size_t bytes, int threads) {
 
 }  // namespace
 
-Case PlainRead(size_t bytes) {
-  Case c = Read(absl::StrCat("plain read of ", bytes / 1024, " KiB"), bytes, 1, 1);
+Case PlainRead(const std::string& name, size_t bytes, std::function<std::shared_ptr<const uint64_t>()> make) {
+  Case c = Read(name, bytes, 1, 1, [make = std::move(make)](int /*thread*/) { return make(); });
   c.group = "products";
   return c;
 }
@@ -192,7 +201,8 @@ void AddLimitCases(const Suite& suite, std::vector<Case>* cases) {
     for (const auto& [level, bytes] : levels) {
       // Small buffers are read several times, so that the call costs nothing.
       const size_t times = std::max<size_t>(1, (size_t{1} << 20) / bytes);
-      cases->push_back(Read(ReadLimit(level), bytes, times, threads));
+      cases->push_back(Read(ReadLimit(level), bytes, times, threads,
+                            [bytes = bytes](int thread) { return RandomWords(bytes, thread); }));
     }
     cases->push_back(Latency(suite.options.memory_bytes, threads));
     cases->push_back(Throughput(suite.options.memory_bytes, threads));

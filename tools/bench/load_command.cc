@@ -40,6 +40,7 @@ namespace {
 constexpr size_t kMostBufferBytes = size_t{256} << 20;  // of one thread's limit, more than caches hold
 constexpr size_t kMapBytes = size_t{256} << 20;         // at once, as ModelFile does
 constexpr char kReadMemory[] = "limit: read memory";
+constexpr char kReadMapped[] = "limit: read the file, long mapped";
 constexpr char kMapAndRead[] = "limit: map and read the file";
 constexpr char kCopyMemory[] = "limit: copy memory";
 constexpr char kCopyToFreshMemory[] = "limit: copy to fresh memory";
@@ -134,19 +135,29 @@ Timed CopyToFreshLimit(int threads, const LoadOptions& options, const Buffers& b
   });
 }
 
-// The file mapped, which brings no page into sight, and each thread's share of it brought into sight and read.
-absl::StatusOr<double> TimeMappedRead(const std::string& path, int threads) {
+// A thread's share of a mapped file, read; before that brought into sight where it is new.
+void ReadShare(FileBytes* bytes, int thread, int threads, bool is_new) {
+  const MachineKernels* const reader = Reader();
+  const size_t pieces = bytes->size() / kMapBytes, t = static_cast<size_t>(thread), of = static_cast<size_t>(threads);
+  for (size_t i = pieces * t / of; i < pieces * (t + 1) / of; ++i) {
+    if (is_new && !bytes->Load(i * kMapBytes, (i + 1) * kMapBytes).ok()) return;
+    const std::byte* const piece = bytes->data() + i * kMapBytes;
+    g_sink = reader->read(reinterpret_cast<const uint64_t*>(piece), kMapBytes / sizeof(uint64_t));
+  }
+}
+
+// The memory that the file itself lies in: it can be slower than that of the buffers, and so much of it is more than
+// the processor knows the addresses of (with small pages, a host's as well).
+Timed ReadMappedLimit(int threads, FileBytes* mapped) {
+  return {WithThreads(kReadMapped, threads), static_cast<double>(mapped->size()), {}, [threads, mapped] {
+            return TimeThreads(threads, [&](int t) { ReadShare(mapped, t, threads, false); });
+          }};
+}
+
+absl::StatusOr<double> TimeMapAndRead(const std::string& path, int threads) {
   const Clock::time_point start = Clock::now();
   HILOMOE_ASSIGN_OR_RETURN(FileBytes bytes, FileBytes::Open(path, FileMemory::kMap));
-  const size_t pieces = bytes.size() / kMapBytes;
-  TimeThreads(threads, [&, reader = Reader()](int t) {
-    const auto thread = static_cast<size_t>(t);
-    for (size_t i = pieces * thread / threads; i < pieces * (thread + 1) / threads; ++i) {
-      if (!bytes.Load(i * kMapBytes, (i + 1) * kMapBytes).ok()) return;
-      const std::byte* const piece = bytes.data() + i * kMapBytes;
-      g_sink = reader->read(reinterpret_cast<const uint64_t*>(piece), kMapBytes / sizeof(uint64_t));
-    }
-  });
+  TimeThreads(threads, [&](int t) { ReadShare(&bytes, t, threads, true); });
   const double seconds = SecondsSince(start);
   HILOMOE_RETURN_IF_ERROR(bytes.FinishLoading());
   return seconds;
@@ -206,10 +217,11 @@ void Print(const std::vector<Timed>& timed) {
   }
 }
 
-// Limits and loads of one kind of memory.
-std::vector<Timed> Lines(FileMemory memory, const LargeModel& model, double bytes, const std::vector<float>& expected,
-                         const LoadOptions& options, const Buffers& buffers) {
+// Limits and loads of one kind of memory. mapped: the file, of kMap.
+std::vector<Timed> Lines(FileMemory memory, const LargeModel& model, FileBytes* mapped,
+                         const std::vector<float>& expected, const LoadOptions& options, const Buffers& buffers) {
   const bool copy = memory == FileMemory::kCopy;
+  const double bytes = static_cast<double>(mapped->size());
   const std::set<int> thread_counts = {1, options.threads};
   std::vector<Timed> timed;
   for (const int threads : thread_counts) {
@@ -218,17 +230,20 @@ std::vector<Timed> Lines(FileMemory memory, const LargeModel& model, double byte
       timed.push_back(CopyToFreshLimit(threads, options, buffers));
     } else {
       timed.push_back(ReadLimit(threads, options, buffers));
+      timed.push_back(ReadMappedLimit(threads, mapped));
       timed.push_back({WithThreads(kMapAndRead, threads), bytes, {}, [&model, threads] {
-                         return TimeMappedRead(model.path(), threads);
+                         return TimeMapAndRead(model.path(), threads);
                        }});
     }
   }
   for (const bool verify : {true, false}) {
     for (const int threads : thread_counts) {
       std::vector<std::string> limits;
-      for (const char* limit : {copy ? kCopyMemory : kReadMemory, copy ? kCopyToFreshMemory : kMapAndRead}) {
-        // Without checksums, mapped bytes are not read.
-        if (copy || verify) limits.push_back(WithThreads(limit, threads));
+      const auto limited_by = [&](const char* limit) { limits.push_back(WithThreads(limit, threads)); };
+      if (copy) {
+        for (const char* limit : {kCopyMemory, kCopyToFreshMemory}) limited_by(limit);
+      } else if (verify) {  // without checksums, mapped bytes are not read
+        for (const char* limit : {kReadMemory, kReadMapped, kMapAndRead}) limited_by(limit);
       }
       const std::string name =
           absl::StrCat(copy ? "COPY" : "MMAP", verify ? ", checksums verified" : ", without checksums");
@@ -261,21 +276,21 @@ absl::Status RunLoads(const LoadOptions& options, std::FILE* messages) {
                            LargeModel::Write(options.scratch, options.file_bytes));
   // Brings the file into the page cache, too, in huge pages.
   std::vector<float> expected;
-  double bytes = 0;
   {
     HILOMOE_ASSIGN_OR_RETURN(ModelFile file, ModelFile::Open(model->path(), {.memory = FileMemory::kMap}));
-    bytes = static_cast<double>(file.bytes());
     HILOMOE_ASSIGN_OR_RETURN(const std::unique_ptr<Predictor> predictor, Predictor::Create(std::move(file)));
     HILOMOE_ASSIGN_OR_RETURN(expected, model->Scores(*predictor));
   }
+  HILOMOE_ASSIGN_OR_RETURN(FileBytes mapped, FileBytes::Open(model->path(), FileMemory::kMap));
+  ReadShare(&mapped, 0, 1, true);
   Buffers buffers;
   for (int i = 0; i < 2 * options.threads; ++i) buffers.push_back(std::make_unique<HugeBuffer>(options.buffer_bytes()));
-  std::printf("%.0f bytes in a warm page cache, 16 tables of %u ids with vocabularies; %d rounds\n\n", bytes,
+  std::printf("%zu bytes in a warm page cache, 16 tables of %u ids with vocabularies; %d rounds\n\n", mapped.size(),
               model->ids(), options.rounds);
   std::printf("%-44s %9s %7s %8s  %s\n", "", "median", "+-", "GB/s", "share of a limit");
   // Mapped first: what the page cache has lost meanwhile, a copy brings back in small pages, which take longer to map.
   for (const FileMemory memory : {FileMemory::kMap, FileMemory::kCopy}) {
-    std::vector<Timed> timed = Lines(memory, *model, bytes, expected, options, buffers);
+    std::vector<Timed> timed = Lines(memory, *model, &mapped, expected, options, buffers);
     HILOMOE_RETURN_IF_ERROR(RunRounds(options.rounds, &timed));
     Print(timed);
   }

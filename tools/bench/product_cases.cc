@@ -5,9 +5,10 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <map>
 #include <memory>
+#include <mutex>
 #include <random>
-#include <set>
 #include <string>
 #include <tuple>
 #include <utility>
@@ -54,14 +55,35 @@ std::vector<std::byte> RandomWeight(const Shape& shape, Precision precision) {
   return stored;
 }
 
+struct Weight {
+  Weight(const Shape& shape, Precision precision)
+      : stored(RandomWeight(shape, precision)),
+        matrix{precision, stored.data(), shape.n, shape.k},
+        product(matrix, 0, shape.k) {}
+
+  const std::vector<std::byte> stored;
+  const StoredMatrix matrix;
+  const PackedProduct product;
+};
+
+// Of all cases that use it: so that it is read where it is multiplied.
+std::shared_ptr<const Weight> SharedWeight(const Shape& shape, Precision precision) {
+  static std::mutex mutex;
+  static std::map<std::pair<std::string, Precision>, std::shared_ptr<const Weight>> weights;
+  const std::lock_guard lock(mutex);
+  std::shared_ptr<const Weight>& weight = weights[{shape.name, precision}];
+  if (weight == nullptr) weight = std::make_shared<Weight>(shape, precision);
+  return weight;
+}
+
 struct Product {
   Product(const Shape& shape_, Precision precision, int rows_, const Kernels& kernels_)
       : shape(shape_),
         rows(rows_),
         kernels(kernels_),
-        stored(RandomWeight(shape_, precision)),
-        weight{precision, stored.data(), shape_.n, shape_.k},
-        product(weight, 0, shape_.k),
+        shared(SharedWeight(shape_, precision)),
+        weight(shared->matrix),
+        product(shared->product),
         x(RandomNumbers(kTileRows * shape_.k, 22)),
         y(kTileRows * shape_.n),
         scratchpad(product.scratchpad_bytes()) {}
@@ -90,9 +112,9 @@ struct Product {
   const Shape shape;
   const int rows;
   const Kernels& kernels;
-  const std::vector<std::byte> stored;
-  const StoredMatrix weight;
-  const PackedProduct product;
+  const std::shared_ptr<const Weight> shared;
+  const StoredMatrix& weight;
+  const PackedProduct& product;
   const std::vector<float> x;
   std::vector<float> y;
   std::vector<std::byte> scratchpad;
@@ -112,6 +134,15 @@ Case ProductCase(const Shape& shape, int rows, Precision precision, const Kernel
     return Operands{[product] { return product->Verify(); }, [product] { product->Run(); }};
   };
   return c;
+}
+
+Case ReadOfWeight(const Shape& shape, Precision precision) {
+  return PlainRead(absl::StrCat(shape.name, ", plain read of its weight, ", PrecisionName(precision)),
+                   static_cast<size_t>(PackedBytes(precision) * static_cast<double>(shape.n * shape.k)),
+                   [shape, precision]() -> std::shared_ptr<const uint64_t> {
+                     const std::shared_ptr<const Weight> weight = SharedWeight(shape, precision);
+                     return {weight, reinterpret_cast<const uint64_t*>(weight->product.weight().data)};
+                   });
 }
 
 // ---- what the products of fewer bits are given ----
@@ -184,7 +215,6 @@ void AddConversions(std::vector<Case>* cases) {
 }  // namespace
 
 void AddProductCases(const Suite& suite, std::vector<Case>* cases) {
-  std::set<std::string> reads;
   const auto add = [&](const Shape& shape, int rows, Precision precision, std::string* float32) {
     // The product and the conversion of what it is given.
     const auto code = [precision](const Kernels& kernels) {
@@ -204,10 +234,8 @@ void AddProductCases(const Suite& suite, std::vector<Case>* cases) {
         c.compared_with.push_back(*float32);
       }
       if (rows == 1) {  // bound by reading its weight
-        const Case read =
-            PlainRead(static_cast<size_t>(PackedBytes(precision) * static_cast<double>(shape.n * shape.k)));
-        if (reads.insert(read.name).second) cases->push_back(read);
-        c.compared_with.push_back(FullName(read));
+        cases->push_back(ReadOfWeight(shape, precision));
+        c.compared_with.push_back(FullName(cases->back()));
       }
       AddWarmAndFlushed(c, cases);
       if (rows < kTileRows || suite.options.threads == 1) continue;

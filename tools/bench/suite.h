@@ -41,8 +41,9 @@ void AddLoadCases(Suite* suite, std::vector<Case>* cases);
 
 std::vector<Case> AllCases(Suite* suite);
 
-// Reading as many bytes once, as the limits do: what a cache gives depends on how much is read from it.
-Case PlainRead(size_t bytes);
+// Reading the very bytes that a product reads once, as the limits do: what a cache gives depends on how much is read
+// from it, and on where in memory that lies.
+Case PlainRead(const std::string& name, size_t bytes, std::function<std::shared_ptr<const uint64_t>()> make);
 
 // Adds `c` warm and flushed, each compared with cases of its own kind.
 void AddWarmAndFlushed(const Case& c, std::vector<Case>* cases);

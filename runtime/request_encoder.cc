@@ -14,6 +14,9 @@ namespace {
 
 // A small flat request must not become gigabytes: 2^26 ids are 256 MiB.
 constexpr size_t kMaxRepeated = size_t{1} << 26;
+// Ids whose buckets are fetched before they are looked up: as many misses of the caches are under way at once, about as
+// many as a core can have.
+constexpr size_t kIdsAhead = 16;
 
 absl::Status Bad(const FeatureSpec& feature, std::string_view problem) {
   return absl::InvalidArgumentError(
@@ -152,8 +155,7 @@ absl::Status RequestEncoder::CheckType(const ColumnView& column, const FeatureSp
 
 namespace {
 
-// The ids of a column in turn. Each is hashed, and its bucket fetched, kAhead ids before its turn: that many misses of
-// the caches are under way at once, about as many as a core can have.
+// The ids of a column in turn. Each is hashed, and its bucket fetched, kIdsAhead ids before its turn.
 class HashedIds {
  public:
   struct Id {
@@ -166,20 +168,18 @@ class HashedIds {
         vocabulary_(vocabulary),
         int64s_(int64s),
         size_(int64s ? column.ids.size() : column.string_bytes.size()) {
-    while (hashed_ < std::min(kAhead, size_)) HashOne();
+    while (hashed_ < std::min(kIdsAhead, size_)) HashOne();
   }
 
   Id Next() {
-    const Id id = ring_[next_++ % kAhead];
+    const Id id = ring_[next_++ % kIdsAhead];
     if (hashed_ < size_) HashOne();
     return id;
   }
 
  private:
-  static constexpr size_t kAhead = 16;
-
   void HashOne() {
-    Id& id = ring_[hashed_ % kAhead];
+    Id& id = ring_[hashed_ % kIdsAhead];
     if (int64s_) {
       id.hash = vocabulary_.Hash(column_.ids[hashed_]);
     } else {
@@ -196,10 +196,27 @@ class HashedIds {
   const bool int64s_;
   const size_t size_;
   size_t hashed_ = 0, next_ = 0, next_byte_ = 0;
-  Id ring_[kAhead];
+  Id ring_[kIdsAhead];
 };
 
 }  // namespace
+
+void RequestEncoder::PrefetchFirstIds(absl::Span<const FeatureColumn> columns) const {
+  for (size_t f = 0; f < columns.size(); ++f) {
+    const FeatureSpec& feature = spec_.features()[f];
+    if (columns[f].column == nullptr || feature.is_numeric()) continue;
+    const ColumnView& column = *columns[f].column;  // not checked yet
+    const Vocabulary& vocabulary = vocabularies_[feature.table];
+    for (size_t i = 0; i < std::min(column.ids.size(), kIdsAhead); ++i) {
+      vocabulary.Prefetch(vocabulary.Hash(column.ids[i]));
+    }
+    size_t begin = 0;  // byte
+    for (size_t i = 0; i < std::min(column.string_bytes.size(), kIdsAhead) && begin < column.strings.size(); ++i) {
+      vocabulary.Prefetch(vocabulary.Hash(column.strings.substr(begin, column.string_bytes[i])));
+      begin += column.string_bytes[i];
+    }
+  }
+}
 
 void RequestEncoder::EncodeIds(const ColumnView& column, int f, size_t rows, EncodedFeature* out,
                                EncodeCounts* counts) const {
@@ -402,6 +419,7 @@ absl::Status RequestEncoder::Encode(const RequestView& request, EncodedBatch* ba
     counts->missing.resize(n);
   }
   HILOMOE_RETURN_IF_ERROR(AssignColumns(request, batch, counts, columns));
+  PrefetchFirstIds(*columns);
   std::atomic<size_t> failed{n};  // the first feature that cannot be encoded; those behind it need not be
   run(n, [&](size_t f) {
     size_t first = failed.load(std::memory_order_relaxed);

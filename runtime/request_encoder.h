@@ -61,6 +61,8 @@ class RequestEncoder {
   // Finds every feature's column and how many rows the context has.
   absl::Status AssignColumns(const RequestView& request, EncodedBatch* batch, EncodeCounts* counts,
                              std::vector<FeatureColumn>* columns) const;
+  // Starts to fetch what the first look-ups of all columns read: a column of one id has nothing to do meanwhile.
+  void PrefetchFirstIds(absl::Span<const FeatureColumn> columns) const;
   absl::Status EncodeFeature(int feature, const FeatureColumn& found, EncodedBatch* batch, EncodeCounts* counts) const;
   absl::Status EncodeColumn(const ColumnView& column, int feature, size_t rows, EncodedFeature* out,
                             EncodeCounts* counts) const;

@@ -166,8 +166,9 @@ struct Kernels {
   // The same of pairs of rows, which are the columns of X^T: cells[p, c] = (x[2 p, c], x[2 p + 1, c]), with 0 after an
   // odd last row; cells [ceil(rows / 2), width] (ldc).
   void (*pair_to_bfloat16)(int rows, int width, const float* x, int ldx, uint32_t* cells, int ldc);
-  // The same of X diag(factor) in 8 bits, factor [width], null: 1. scale[row] = max |x factor| / 127. A NaN or infinite
-  // number makes its row's scale, and so its product, NaN or infinite.
+  // X diag(factor), factor [width] or null for ones, as the cells of PackedRows (ldc) of kInt8, the last cell's columns
+  // beyond width 0: scale[row] = max |x factor| / 127. A NaN or infinite number makes its row's scale, and so its
+  // product, NaN or infinite.
   void (*quantise)(int rows, int width, const float* x, int ldx, const float* factor, uint32_t* cells, int ldc,
                    float* scale);
 };

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "model/model_spec.h"
-#include "model/reference.h"
+#include "model/reference_loss.h"
 #include "model/tensor_registry.h"
 #include "tools/train/epilogue.h"
 #include "tools/train/gemm.h"

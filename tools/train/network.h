@@ -10,7 +10,7 @@
 #include "absl/types/span.h"
 #include "model/encoded_batch.h"
 #include "model/model_spec.h"
-#include "model/reference.h"
+#include "model/reference_loss.h"
 #include "model/tensor_registry.h"
 #include "tools/train/attention.h"
 #include "tools/train/block.h"

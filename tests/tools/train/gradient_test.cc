@@ -9,7 +9,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
-#include "model/reference.h"
+#include "model/reference_loss.h"
 #include "tests/model/random_model.h"
 #include "tools/train/network.h"
 

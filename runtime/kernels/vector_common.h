@@ -15,6 +15,10 @@ namespace hilomoe::kernels {
 // static, as every function here is local to the file that includes it.
 static inline int AtMost(int a, int b) { return a < b ? a : b; }
 
+// Before a loop over the registers of a tile. GCC 12 unrolls such loops anyway, but so late that it keeps the tile in
+// memory as well: clears it, copies the registers to it, copies that again for a function it hands the tile to.
+#define HILOMOE_UNROLL _Pragma("GCC unroll 16")
+
 static inline size_t Offset(int row, int leading) { return static_cast<size_t>(row) * static_cast<size_t>(leading); }
 
 // Of a sum over experts: every fourth belongs to one, and then (0 + 1) + (2 + 3). One alone would wait for itself.

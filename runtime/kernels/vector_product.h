@@ -34,57 +34,51 @@ struct ProductOperands {
 
 // A tile's sums, from row `row` and output `column` on, on their way to y.
 template <class D, int kRows, int kVectors>
-__attribute__((always_inline)) inline void FinishTile(const ProductOperands& op, int row, int column,
+__attribute__((always_inline)) inline void FinishTile(const ProductOperands& operands, int row, int column,
                                                       const typename D::Sum (&sum)[kRows][kVectors]) {
   using V = typename D::V;
   using Float = typename V::Float;
+  const ProductOperands op = operands;  // a store of floats might change what is referred to
+  const PackedWeight weight = op.weight;
   const ProductStore store = op.store;
   const bool relu = store.activation == Activation::kRelu;
   float* const y = op.y + Offset(row, op.ldy);
   const float* const add = store.add == nullptr ? nullptr : store.add + Offset(row, store.ldadd);
   // Vectors outside, rows inside: what belongs to the outputs is loaded once.
-  for (int v = 0; v < kVectors; ++v) {
+  HILOMOE_UNROLL for (int v = 0; v < kVectors; ++v) {
     const int at = column + v * V::kLanes;
-    const int count = AtMost(V::kLanes, op.weight.outputs - at);
+    const int count = AtMost(V::kLanes, weight.outputs - at);
     if (count <= 0) return;
     Float value[kRows];
     if constexpr (D::kInteger) {
-      const auto offset = V::LoadInt(op.weight.offset + at);
-      const Float scale = V::Load(op.weight.scale + at);
-      for (int r = 0; r < kRows; ++r) {
+      const auto offset = V::LoadInt(weight.offset + at);
+      const Float scale = V::Load(weight.scale + at);
+      HILOMOE_UNROLL for (int r = 0; r < kRows; ++r) {
         const Float product = V::FromInt(V::SubInt(sum[r][v], offset));
         value[r] = V::Mul(V::Mul(product, scale), V::Broadcast(op.x.scale[row + r]));
       }
     } else {
-      for (int r = 0; r < kRows; ++r) value[r] = sum[r][v];
+      HILOMOE_UNROLL for (int r = 0; r < kRows; ++r) value[r] = sum[r][v];
     }
     const bool whole = count == V::kLanes;
     if (add != nullptr) {
-      for (int r = 0; r < kRows; ++r) {
+      HILOMOE_UNROLL for (int r = 0; r < kRows; ++r) {
         const float* from = add + Offset(r, store.ldadd) + at;
         value[r] = V::Add(value[r], whole ? V::Load(from) : V::LoadFirst(from, count));
       }
     }
     if (store.bias != nullptr) {
       const Float bias = whole ? V::Load(store.bias + at) : V::LoadFirst(store.bias + at, count);
-      for (int r = 0; r < kRows; ++r) value[r] = V::Add(value[r], bias);
+      HILOMOE_UNROLL for (int r = 0; r < kRows; ++r) value[r] = V::Add(value[r], bias);
     }
     if (relu) {
-      for (int r = 0; r < kRows; ++r) value[r] = V::Max(V::Zero(), value[r]);
+      HILOMOE_UNROLL for (int r = 0; r < kRows; ++r) value[r] = V::Max(V::Zero(), value[r]);
     }
-    for (int r = 0; r < kRows; ++r) {
+    HILOMOE_UNROLL for (int r = 0; r < kRows; ++r) {
       float* to = y + Offset(r, op.ldy) + at;
       whole ? V::Store(to, value[r]) : V::StoreFirst(to, count, value[r]);
     }
   }
-}
-
-// The same for many rows. Not inlined: it would push the sums, which it takes from memory, out of the registers in
-// which they are made.
-template <class D, int kRows, int kVectors>
-__attribute__((noinline)) void StoreTile(const ProductOperands& op, int row, int column,
-                                         const typename D::Sum (&sum)[kRows][kVectors]) {
-  FinishTile<D>(op, row, column, sum);
 }
 
 template <class D, int kRows, int kPanels>
@@ -96,29 +90,21 @@ void ProductTile(const ProductOperands& op, PanelGroup group, int row, int panel
   const size_t step = Offset(group.count, kPanelOutputs);
   const uint32_t* x = static_cast<const uint32_t*>(op.x.data) + Offset(row, op.x.ld);
   typename D::Sum sum[kRows][kVectors];
-  for (int r = 0; r < kRows; ++r) {
-    for (int v = 0; v < kVectors; ++v) sum[r][v] = D::Zero();
+  HILOMOE_UNROLL for (int r = 0; r < kRows; ++r) {
+    HILOMOE_UNROLL for (int v = 0; v < kVectors; ++v) sum[r][v] = D::Zero();
   }
   for (int c = 0; c < cells; ++c, w += step) {
     if constexpr (kRows <= 2 && D::kLinesAhead > 0) {
       for (int p = 0; p < kPanels; ++p) __builtin_prefetch(w + (D::kLinesAhead + p) * kPanelOutputs);
     }
     typename D::W weights[kVectors];
-    for (int v = 0; v < kVectors; ++v) weights[v] = D::Load(w + v * kLanes);
-    for (int r = 0; r < kRows; ++r) {
+    HILOMOE_UNROLL for (int v = 0; v < kVectors; ++v) weights[v] = D::Load(w + v * kLanes);
+    HILOMOE_UNROLL for (int r = 0; r < kRows; ++r) {
       const typename D::X spread = D::Spread(x + Offset(r, op.x.ld) + c);
-      for (int v = 0; v < kVectors; ++v) sum[r][v] = D::Step(sum[r][v], spread, weights[v]);
+      HILOMOE_UNROLL for (int v = 0; v < kVectors; ++v) sum[r][v] = D::Step(sum[r][v], spread, weights[v]);
     }
   }
-  if constexpr (kRows == 1) {
-    FinishTile<D>(op, row, panel * kPanelOutputs, sum);
-  } else {
-    typename D::Sum out[kRows][kVectors];
-    for (int r = 0; r < kRows; ++r) {
-      for (int v = 0; v < kVectors; ++v) out[r][v] = sum[r][v];
-    }
-    StoreTile<D>(op, row, panel * kPanelOutputs, out);
-  }
+  FinishTile<D>(op, row, panel * kPanelOutputs, sum);
 }
 
 // Tiles of `panels` panels, at most kPanels, for rows from `row` up to `end`, kRows at a time.

@@ -1,11 +1,6 @@
 #include "runtime/packed_product.h"
 
-#include <sys/mman.h>
-
-#include <algorithm>
-#include <cstdlib>
 #include <cstring>
-#include <new>
 
 namespace hilomoe {
 namespace {
@@ -16,23 +11,9 @@ static_assert(static_cast<int>(Precision::kFloat32) == static_cast<int>(kernels:
 static_assert(static_cast<int>(Precision::kBfloat16) == static_cast<int>(kernels::Precision::kBfloat16));
 static_assert(static_cast<int>(Precision::kInt8) == static_cast<int>(kernels::Precision::kInt8));
 
-constexpr size_t kHugePage = size_t{2} << 20;
 constexpr int32_t kZeroPoint = 128;  // of kernels::PackedRows
 
-uint32_t* NewCells(size_t count) {
-  const size_t bytes = std::max<size_t>(count, 1) * sizeof(uint32_t);
-  const size_t alignment = bytes >= kHugePage / 2 ? kHugePage : 64;
-  const size_t rounded = (bytes + alignment - 1) / alignment * alignment;
-  void* cells = std::aligned_alloc(alignment, rounded);
-  if (cells == nullptr) throw std::bad_alloc();
-  if (alignment == kHugePage) ::madvise(cells, rounded, MADV_HUGEPAGE);  // a wish
-  std::memset(cells, 0, rounded);
-  return static_cast<uint32_t*>(cells);
-}
-
 }  // namespace
-
-void PackedProduct::Free::operator()(uint32_t* cells) const { std::free(cells); }
 
 PackedProduct::PackedProduct(const StoredMatrix& weight, size_t first_column, size_t columns, bool transposed)
     : columns_(static_cast<int>(columns)) {
@@ -42,15 +23,14 @@ PackedProduct::PackedProduct(const StoredMatrix& weight, size_t first_column, si
   const size_t panels = (outputs + kPanelOutputs - 1) / kPanelOutputs;
   const size_t per_cell = static_cast<size_t>(kernels::ColumnsPerCell(static_cast<kernels::Precision>(precision)));
   const size_t cells = (columns + per_cell - 1) / per_cell, number = sizeof(uint32_t) / per_cell;
-  cell_bytes_ = panels * cells * kPanelOutputs * sizeof(uint32_t);
-  cells_.reset(NewCells(panels * cells * kPanelOutputs));
+  cells_.resize(panels * cells * kPanelOutputs);
   if (int8) {
     // A row's scale belongs to an output, or to a column: then to what it is multiplied by.
     if (transposed) factor_.resize(columns);
     scale_.resize(panels * kPanelOutputs, transposed ? 1.0F : 0.0F);
     offset_.resize(panels * kPanelOutputs);
   }
-  auto* bytes = reinterpret_cast<std::byte*>(cells_.get());
+  auto* bytes = reinterpret_cast<std::byte*>(cells_.data());
   const auto place = [&](size_t output, size_t column) {
     const int panel = static_cast<int>(output / kPanelOutputs);
     const kernels::PanelGroup group = kernels::GroupOfPanel(static_cast<int>(panels), panel);
@@ -75,7 +55,7 @@ PackedProduct::PackedProduct(const StoredMatrix& weight, size_t first_column, si
   weight_ = {static_cast<kernels::Precision>(precision),
              static_cast<int>(outputs),
              static_cast<int>(cells),
-             cells_.get(),
+             cells_.data(),
              int8 ? scale_.data() : nullptr,
              int8 ? offset_.data() : nullptr};
 }

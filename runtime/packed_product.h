@@ -4,10 +4,9 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <memory>
-#include <vector>
 
 #include "model/stored_matrix.h"
+#include "runtime/aligned_vector.h"
 #include "runtime/kernels/kernels.h"
 
 namespace hilomoe {
@@ -23,13 +22,15 @@ class PackedProduct {
   // place in the precision that the weight is stored in; the scales of a transposed int8 weight, one per column, are
   // multiplied into x before it is rounded. No columns are allowed. The weight is copied.
   PackedProduct(const StoredMatrix& weight, size_t first_column, size_t columns, bool transposed = false);
+  PackedProduct(PackedProduct&&) = default;  // a copy would still read the original's weights
 
   int outputs() const { return weight_.outputs; }
   const kernels::PackedWeight& weight() const { return weight_; }
   // What Run needs for up to kTileRows rows, aligned to 4.
   size_t scratchpad_bytes() const;
   size_t bytes() const {
-    return cell_bytes_ + (factor_.size() + scale_.size()) * sizeof(float) + offset_.size() * sizeof(int32_t);
+    return cells_.size() * sizeof(uint32_t) + (factor_.size() + scale_.size()) * sizeof(float) +
+           offset_.size() * sizeof(int32_t);
   }  // held
 
   // x [rows, columns] (ldx), y [rows, outputs] (ldy), rows <= kTileRows; y and x do not overlap, store.add may be y.
@@ -37,15 +38,11 @@ class PackedProduct {
            float* y, int ldy, std::byte* scratchpad) const;
 
  private:
-  struct Free {
-    void operator()(uint32_t* cells) const;
-  };
   int columns_;
-  size_t cell_bytes_ = 0;
-  std::unique_ptr<uint32_t[], Free> cells_;  // on huge pages where the system has them
-  std::vector<float> factor_;                // of x's columns; empty: 1
-  std::vector<float> scale_;                 // of outputs
-  std::vector<int32_t> offset_;
+  AlignedVector<uint32_t> cells_;
+  AlignedVector<float> factor_;  // of x's columns; empty: 1
+  AlignedVector<float> scale_;   // of outputs
+  AlignedVector<int32_t> offset_;
   kernels::PackedWeight weight_;
 };
 

@@ -11,6 +11,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "model/status_macros.h"
+#include "runtime/aligned_vector.h"
 #include "runtime/column_view.h"
 #include "runtime/input_gather.h"
 #include "runtime/packed_product.h"
@@ -66,12 +67,12 @@ void Predictor::State::Plan() {
 struct Workspace::Buffers {
   Buffers(const Predictor::State& state, RoutingStatistics* statistics);
 
-  std::vector<float> x;                   // [rows, D]: the candidates' columns; all of them with NeedsWholeRows
-  std::vector<float> context_x;           // [rows, D]: rows as x's when the batch is flat, else the first one only
-  std::vector<float> linear;              // [rows], of the context
-  std::vector<float> logits;              // [rows], of one tower
-  std::vector<std::vector<float>> cross;  // per cross layer its output [rows, D]
-  std::vector<std::byte> scratchpad;
+  AlignedVector<float> x;                   // [rows, D]: the candidates' columns; all of them with NeedsWholeRows
+  AlignedVector<float> context_x;           // [rows, D]: rows as x's when the batch is flat, else the first one only
+  AlignedVector<float> linear;              // [rows], of the context
+  AlignedVector<float> logits;              // [rows], of one tower
+  std::vector<AlignedVector<float>> cross;  // per cross layer its output [rows, D]
+  AlignedVector<std::byte> scratchpad;
   std::vector<ServedAttention::Runner> attention;
   std::vector<ServedBlock::Runner> blocks;
   RoutingStatistics::Worker* const routing;  // null: not counted
@@ -93,7 +94,7 @@ Workspace::Buffers::Buffers(const Predictor::State& state, RoutingStatistics* st
   for (const auto& served : state.attention) {
     attention.emplace_back(*served, state.gather, state.kernels, x.data());
   }
-  cross.assign(spec.cross_layers(), std::vector<float>(kTileRows * D));
+  cross.assign(spec.cross_layers(), AlignedVector<float>(kTileRows * D));
   for (size_t i = 0; i < state.blocks.size(); ++i) {
     const float* input = spec.is_first(i)         ? x.data()
                          : i < spec.deep_blocks() ? blocks[i - 1].output()

@@ -4,11 +4,11 @@
 
 #include <cstddef>
 #include <memory>
-#include <vector>
 
 #include "model/encoded_batch.h"
 #include "model/model_spec.h"
 #include "model/tensor_registry.h"
+#include "runtime/aligned_vector.h"
 #include "runtime/input_gather.h"
 #include "runtime/kernels/kernels.h"
 #include "runtime/packed_product.h"
@@ -40,8 +40,8 @@ class ServedAttention {
     const InputGather& gather_;
     const kernels::Kernels& kernels_;
     int positions_ = 0;
-    std::vector<float> history_, transposed_, scores_;  // [max length, dk], [dk, max length], [max length]
-    std::vector<float> query_, projected_, pooled_;     // [kTileRows, dq], [kTileRows, heads * dk] twice
+    AlignedVector<float> history_, transposed_, scores_;  // [max length, dk], [dk, max length], [max length]
+    AlignedVector<float> query_, projected_, pooled_;     // [kTileRows, dq], [kTileRows, heads * dk] twice
     float* x_;
   };
 

@@ -13,7 +13,7 @@ ServedBlock::ServedBlock(const BlockSpec& block, const ServingBlockTensors<const
       tensors_(tensors),
       split_(static_cast<int>(split)),
       ldx_(static_cast<int>(ldx)),
-      stacked_(static_cast<int>(block.stacked_rows())),
+      stacked_(static_cast<int>(WholeLines(block.stacked_rows()))),
       candidate_(*matrices.stacked_weight, split, block.input - split) {
   if (split > 0) context_ = std::make_unique<PackedProduct>(*matrices.stacked_weight, 0, split);
   if (block.layers == 0) return;

@@ -5,11 +5,11 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <vector>
 
 #include "model/model_spec.h"
 #include "model/stored_matrix.h"
 #include "model/tensor_registry.h"
+#include "runtime/aligned_vector.h"
 #include "runtime/kernels/kernels.h"
 #include "runtime/packed_product.h"
 
@@ -48,21 +48,21 @@ class ServedBlock {
     const float* context_x_;
     const float* x_;
     std::byte* scratchpad_;
-    std::vector<float> z_, context_z_;  // [rows, stacked]: base output, A, R
-    std::vector<float> inverse_norm_, context_squared_norm_;
-    std::vector<float> gated_;   // [rows, L*k] of top-k routing
-    std::vector<int32_t> kept_;  // [rows, L*k]
+    AlignedVector<float> z_, context_z_;  // [rows, stacked]: base output, A, R
+    AlignedVector<float> inverse_norm_, context_squared_norm_;
+    AlignedVector<float> gated_;   // [rows, L*k] of top-k routing
+    AlignedVector<int32_t> kept_;  // [rows, L*k]
   };
 
  private:
   const BlockSpec& spec_;
   const ServingBlockTensors<const float>& tensors_;
-  const int split_, ldx_, stacked_;
+  const int split_, ldx_, stacked_;               // from one row of z to the next
   std::unique_ptr<const PackedProduct> context_;  // null when split = 0
   const PackedProduct candidate_;                 // of the other columns, or none
   std::unique_ptr<const PackedProduct> experts_;  // U of dense routing
-  std::vector<float> kept_u_;                     // U [L*K, O] of top-k routing
-  std::vector<float> gram_;                       // kernels::Routing's
+  AlignedVector<float> kept_u_;                   // U [L*K, O] of top-k routing
+  AlignedVector<float> gram_;                     // kernels::Routing's
   kernels::Routing routing_{};
 };
 

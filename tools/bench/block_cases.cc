@@ -1,7 +1,6 @@
 // Blocks as they are served: product, routing, experts, bias and activation.
 #include <cstddef>
 #include <memory>
-#include <random>
 #include <utility>
 #include <vector>
 
@@ -9,6 +8,7 @@
 #include "model/reference.h"
 #include "model/status_macros.h"
 #include "runtime/served_block.h"
+#include "tools/bench/random_numbers.h"
 #include "tools/bench/result_check.h"
 #include "tools/bench/suite.h"
 
@@ -33,10 +33,7 @@ struct RunningBlock {
     const ModelFile& file = predictor->file();
     block = std::make_unique<ServedBlock>(spec, file.tensors().blocks[index], file.matrices().blocks[index], split,
                                           spec.input);
-    std::mt19937_64 engine(31);
-    std::normal_distribution<float> normal;
-    x.resize(kTileRows * spec.input);
-    for (float& value : x) value = normal(engine);
+    x = RandomNumbers(kTileRows * spec.input, 31);
     scratchpad.resize(block->scratchpad_bytes());
     runner = std::make_unique<ServedBlock::Runner>(*block, kernels, x.data(), x.data(), scratchpad.data());
     if (part == Part::kCandidateHalf) runner->RunContext(1);
@@ -70,8 +67,8 @@ struct RunningBlock {
   Part part;
   const BlockSpec& spec;
   std::unique_ptr<ServedBlock> block;
-  std::vector<float> x;
-  std::vector<std::byte> scratchpad;
+  AlignedVector<float> x;
+  AlignedVector<std::byte> scratchpad;
   std::unique_ptr<ServedBlock::Runner> runner;
 };
 

@@ -11,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "model/reference.h"
 #include "runtime/packed_product.h"
+#include "tools/bench/random_numbers.h"
 #include "tools/bench/result_check.h"
 #include "tools/bench/suite.h"
 
@@ -21,14 +22,6 @@ using kernels::Activation;
 using kernels::Kernels;
 
 constexpr int kWidth = 400, kStack = 64, kKept = 16, kStacked = kWidth + kStack;
-
-std::vector<float> RandomNumbers(size_t n, uint64_t seed) {
-  std::mt19937_64 engine(seed);
-  std::normal_distribution<float> normal;
-  std::vector<float> numbers(n);
-  for (float& x : numbers) x = normal(engine);
-  return numbers;
-}
 
 size_t Size(int rows, int columns) { return static_cast<size_t>(rows) * static_cast<size_t>(columns); }
 
@@ -105,10 +98,10 @@ struct Experts {
   int rows;
   bool top_k;
   int n;
-  std::vector<float> gated, u;
+  AlignedVector<float> gated, u;
   PackedProduct product;  // of dense routing: gated times U
-  std::vector<float> bias, start, y;
-  std::vector<int32_t> index;
+  AlignedVector<float> bias, start, y;
+  AlignedVector<int32_t> index;
 };
 
 void AddExperts(const Kernels& kernels, std::vector<Case>* cases) {
@@ -140,10 +133,10 @@ void AddExperts(const Kernels& kernels, std::vector<Case>* cases) {
 constexpr int kRows = 64;
 
 struct Rows {
-  std::vector<float> x = RandomNumbers(Size(kRows, kWidth), 6);
-  std::vector<float> weight = RandomNumbers(3 * kWidth, 7);
-  std::vector<float> out = std::vector<float>(kRows);
-  std::vector<float> y = x;
+  AlignedVector<float> x = RandomNumbers(Size(kRows, kWidth), 6);
+  AlignedVector<float> weight = RandomNumbers(3 * kWidth, 7);
+  AlignedVector<float> out = AlignedVector<float>(kRows);
+  AlignedVector<float> y = x;
 };
 
 // run(kernels, rows) is timed; its output is `out` or `y`, expected(rows, r, o) what it must be.
@@ -171,7 +164,7 @@ void AddRows(const Kernels& kernels, const char* name, double flops, double floa
   Add(kernels, c, cases);
 }
 
-Rounded At(const std::vector<float>& x, int r, int o) { return Rounded(x[Size(r, kWidth) + static_cast<size_t>(o)]); }
+Rounded At(const AlignedVector<float>& x, int r, int o) { return Rounded(x[Size(r, kWidth) + static_cast<size_t>(o)]); }
 
 void AddReductions(const Kernels& kernels, std::vector<Case>* cases) {
   AddRows(
@@ -249,10 +242,10 @@ struct Attention {
     return CheckNumbers("the pooled history", out, expected);
   }
 
-  std::vector<float> history = RandomNumbers(Size(kPositions, kHistoryWidth), 8);
-  std::vector<float> transposed = std::vector<float>(history.size());
-  std::vector<float> p = RandomNumbers(kHistoryWidth, 9);
-  std::vector<float> scores = std::vector<float>(kPositions), out = std::vector<float>(kHistoryWidth);
+  AlignedVector<float> history = RandomNumbers(Size(kPositions, kHistoryWidth), 8);
+  AlignedVector<float> transposed = AlignedVector<float>(history.size());
+  AlignedVector<float> p = RandomNumbers(kHistoryWidth, 9);
+  AlignedVector<float> scores = AlignedVector<float>(kPositions), out = AlignedVector<float>(kHistoryWidth);
 };
 
 void AddAttention(const Kernels& kernels, std::vector<Case>* cases) {

@@ -39,17 +39,17 @@ struct LayerByLayer::Block {
     }
   }
 
-  PackedProduct base;                  // x W0^T
-  std::vector<PackedProduct> inputs;   // per layer x V_l^T, and q V_l^T
-  std::vector<PackedProduct> steps;    // per layer s V_l
-  std::vector<PackedProduct> experts;  // per layer (a * s) U_l
-  std::vector<StoredMatrix> u;         // per layer U_l [K, O]
-  std::vector<float> y;                // [kTileRows, O]
-  std::vector<float> q;                // [kTileRows, D]
-  std::vector<float> a, r, s, gated;   // [kTileRows, K]
-  std::vector<float> step;             // s V_l [kTileRows, D]
-  std::vector<int32_t> index;          // the kept experts
-  std::vector<float> zero;             // [O]
+  PackedProduct base;                   // x W0^T
+  std::vector<PackedProduct> inputs;    // per layer x V_l^T, and q V_l^T
+  std::vector<PackedProduct> steps;     // per layer s V_l
+  std::vector<PackedProduct> experts;   // per layer (a * s) U_l
+  std::vector<StoredMatrix> u;          // per layer U_l [K, O]
+  AlignedVector<float> y;               // [kTileRows, O]
+  AlignedVector<float> q;               // [kTileRows, D]
+  AlignedVector<float> a, r, s, gated;  // [kTileRows, K]
+  AlignedVector<float> step;            // s V_l [kTileRows, D]
+  AlignedVector<int32_t> index;         // the kept experts
+  AlignedVector<float> zero;            // [O]
 };
 
 LayerByLayer::LayerByLayer(const Predictor& predictor)
@@ -69,12 +69,12 @@ void LayerByLayer::RunBlock(size_t index, int rows) {
   const BlockSpec& spec = predictor_.file().spec().blocks()[index];
   const ServingBlockTensors<const float>& tensors = predictor_.file().tensors().blocks[index];
   const kernels::Kernels& kernels = predictor_.kernels();
-  const std::vector<float>& x = index == 0 ? x_ : blocks_[index - 1]->y;
+  const AlignedVector<float>& x = index == 0 ? x_ : blocks_[index - 1]->y;
   Block& block = *blocks_[index];
   const int D = static_cast<int>(spec.input), O = static_cast<int>(spec.width);
   const int K = static_cast<int>(spec.experts), k = static_cast<int>(spec.top_k);
-  const auto run = [&](const PackedProduct& product, const std::vector<float>& from, int ldx,
-                       const kernels::ProductStore& store, std::vector<float>* to) {
+  const auto run = [&](const PackedProduct& product, const AlignedVector<float>& from, int ldx,
+                       const kernels::ProductStore& store, AlignedVector<float>* to) {
     product.Run(kernels, rows, from.data(), ldx, store, to->data(), product.outputs(), nullptr);
   };
   run(block.base, x, D, {}, &block.y);

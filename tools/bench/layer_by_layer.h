@@ -15,6 +15,7 @@
 
 #include "absl/types/span.h"
 #include "model/encoded_batch.h"
+#include "runtime/aligned_vector.h"
 #include "runtime/input_gather.h"
 #include "runtime/predictor.h"
 
@@ -36,8 +37,8 @@ class LayerByLayer {
 
   const Predictor& predictor_;
   const InputGather gather_;
-  std::vector<float> x_;       // [kTileRows, D]
-  std::vector<float> logits_;  // [kTileRows]
+  AlignedVector<float> x_;       // [kTileRows, D]
+  AlignedVector<float> logits_;  // [kTileRows]
   std::vector<std::unique_ptr<Block>> blocks_;
 };
 

@@ -8,7 +8,6 @@
 #include <map>
 #include <memory>
 #include <mutex>
-#include <random>
 #include <string>
 #include <tuple>
 #include <utility>
@@ -18,6 +17,7 @@
 #include "model/reference.h"
 #include "model/stored_matrix.h"
 #include "runtime/packed_product.h"
+#include "tools/bench/random_numbers.h"
 #include "tools/bench/result_check.h"
 #include "tools/bench/suite.h"
 
@@ -27,14 +27,6 @@ namespace {
 using kernels::Kernels;
 
 constexpr Precision kPrecisions[] = {Precision::kFloat32, Precision::kBfloat16, Precision::kInt8};
-
-std::vector<float> RandomNumbers(size_t n, uint64_t seed) {
-  std::mt19937_64 engine(seed);
-  std::normal_distribution<float> normal;
-  std::vector<float> numbers(n);
-  for (float& x : numbers) x = normal(engine);
-  return numbers;
-}
 
 struct Shape {
   const char* name;
@@ -46,7 +38,7 @@ constexpr Shape kShapes[] = {{"block 1", 464, 624},
                              {"blocks 2 and 3", 464, 400}};
 
 std::vector<std::byte> RandomWeight(const Shape& shape, Precision precision) {
-  const std::vector<float> numbers = RandomNumbers(shape.n * shape.k, 21);
+  const AlignedVector<float> numbers = RandomNumbers(shape.n * shape.k, 21);
   const size_t row_bytes = StoredRowBytes(precision, shape.k);
   std::vector<std::byte> stored(shape.n * row_bytes);
   for (size_t i = 0; i < shape.n; ++i) {
@@ -115,9 +107,9 @@ struct Product {
   const std::shared_ptr<const Weight> shared;
   const StoredMatrix& weight;
   const PackedProduct& product;
-  const std::vector<float> x;
-  std::vector<float> y;
-  std::vector<std::byte> scratchpad;
+  const AlignedVector<float> x;
+  AlignedVector<float> y;
+  AlignedVector<std::byte> scratchpad;
 };
 
 Case ProductCase(const Shape& shape, int rows, Precision precision, const Kernels& kernels) {
@@ -186,9 +178,9 @@ struct Conversion {
 
   const Precision to;
   const Kernels& kernels;
-  const std::vector<float> x = RandomNumbers(kRows * kWidth, 23);
-  std::vector<uint32_t> cells = std::vector<uint32_t>(x.size() / 2);
-  std::vector<float> scale = std::vector<float>(kRows);
+  const AlignedVector<float> x = RandomNumbers(kRows * kWidth, 23);
+  AlignedVector<uint32_t> cells = AlignedVector<uint32_t>(x.size() / 2);
+  AlignedVector<float> scale = AlignedVector<float>(kRows);
 };
 
 void AddConversions(std::vector<Case>* cases) {

@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "model/reference.h"
+#include "runtime/aligned_vector.h"
 #include "tools/bench/result_check.h"
 #include "tools/bench/suite.h"
 
@@ -22,7 +23,7 @@ struct RoutingOperands {
       : rows(rows_), top_k(top_k_), kept(kLayers * (top_k_ > 0 ? top_k_ : kExperts)) {
     std::mt19937_64 engine(11);
     std::normal_distribution<float> normal;
-    const auto fill = [&](std::vector<float>* numbers, size_t n, float mean, float deviation) {
+    const auto fill = [&](AlignedVector<float>* numbers, size_t n, float mean, float deviation) {
       for (size_t i = 0; i < n; ++i) numbers->push_back(mean + deviation * normal(engine));
     };
     fill(&logit_scale, kLayers, 1, 0.1F);
@@ -83,8 +84,8 @@ struct RoutingOperands {
  public:
   int rows, top_k, kept;
   kernels::Routing routing{};
-  std::vector<float> logit_scale, logit_offset, gram, a, inverse_norm, gated;
-  std::vector<int32_t> index;
+  AlignedVector<float> logit_scale, logit_offset, gram, a, inverse_norm, gated;
+  AlignedVector<int32_t> index;
 };
 
 }  // namespace

@@ -16,11 +16,19 @@ namespace hilomoe {
 namespace {
 
 constexpr double kMaxLoad = 0.7;
+constexpr size_t kFirst = 16;  // ids of FetchFirst
 // Any constant: a hashed table has no keys that could collide, so it is never re-seeded.
 constexpr uint64_t kHashedSeed = 0x48696C6F4D6F4521;
 
 uint64_t HashId(int64_t id, uint64_t seed) { return XXH3_64bits_withSeed(&id, sizeof(id), seed); }
 uint64_t HashId(std::string_view id, uint64_t seed) { return XXH3_64bits_withSeed(id.data(), id.size(), seed); }
+
+// The first `bytes` of a text, or what there is of it, off it.
+std::string_view Cut(size_t bytes, std::string_view* text) {
+  const std::string_view first = text->substr(0, bytes);
+  text->remove_prefix(first.size());
+  return first;
+}
 
 // hash * n / 2^64: even over [0, n) without a division.
 uint64_t Scale(uint64_t hash, uint64_t n) {
@@ -151,27 +159,80 @@ Vocabulary Vocabulary::Hashed(uint32_t hash_buckets) {
   return vocabulary;
 }
 
-uint32_t Vocabulary::Look(uint64_t key, uint64_t hash) const {
+Vocabulary::Key Vocabulary::KeyOf(int64_t id) const { return {static_cast<uint64_t>(id), HashId(id, seed_)}; }
+
+// The hash alone: building took a seed with which the strings of the vocabulary differ in it.
+Vocabulary::Key Vocabulary::KeyOf(std::string_view id) const {
+  const uint64_t hash = HashId(id, seed_);
+  return {hash, hash};
+}
+
+inline uint32_t Vocabulary::Look(Key key) const {
+  if (hash_buckets_ > 0) return kReservedRows + static_cast<uint32_t>(Scale(key.hash, hash_buckets_));
   const size_t n = buckets_.size();
-  size_t b = Scale(hash, n);
+  size_t b = Scale(key.hash, n);
   for (uint32_t probe = 0; probe < max_probes_; ++probe, b = b + 1 == n ? 0 : b + 1) {
-    const VocabularyBucket& bucket = buckets_[b];
+    const VocabularyBucket& bucket = buckets_.data()[b];
+    // All places without a branch: which one an id is in, no processor can foretell. At most one has the key, but free
+    // ones, with row 0, have key 0.
+    uint32_t row = 0;
+#pragma GCC unroll 5
     for (int i = 0; i < VocabularyBucket::kPlaces; ++i) {
-      if (bucket.key[i] != key) continue;
-      // Read once: in a mapped file it may change. A free place's row 0 fails as well.
-      const uint32_t row = __atomic_load_n(&bucket.row[i], __ATOMIC_RELAXED);
-      if (row - kReservedRows < own_rows_) return row;
+      // Read once: in a mapped file it may change.
+      const uint32_t own = __atomic_load_n(&bucket.row[i], __ATOMIC_RELAXED);
+      row |= own & -static_cast<uint32_t>(bucket.key[i] == key.key);
     }
+    if (row - kReservedRows < own_rows_) return row;
     if (!Full(bucket)) break;
   }
   return kOutOfVocabularyRow;
 }
 
-uint64_t Vocabulary::Hash(int64_t id) const { return HashId(id, seed_); }
-uint64_t Vocabulary::Hash(std::string_view id) const { return HashId(id, seed_); }
+inline void Vocabulary::Fetch(Key key) const {
+  if (hash_buckets_ == 0) __builtin_prefetch(&buckets_.data()[Scale(key.hash, buckets_.size())]);
+}
 
-void Vocabulary::Prefetch(uint64_t hash) const {
-  if (hash_buckets_ == 0) __builtin_prefetch(&buckets_[Scale(hash, buckets_.size())]);
+template <class Next>
+size_t Vocabulary::FindInTurn(size_t n, const Next& next, uint32_t* rows) const {
+  Key keys[2][kAhead];  // of the ids that are looked for, and of those whose buckets are on their way
+  const auto fetch = [&](size_t count, Key* ahead) {
+    for (size_t i = 0; i < count; ++i) ahead[i] = next();
+    for (size_t i = 0; i < count; ++i) Fetch(ahead[i]);
+  };
+  size_t unknown = 0;
+  fetch(std::min(kAhead, n), keys[0]);
+  for (size_t begin = 0, half = 0; begin < n; begin += kAhead, half = 1 - half) {
+    const size_t end = std::min(begin + kAhead, n);
+    fetch(std::min(kAhead, n - end), keys[1 - half]);
+    for (size_t i = begin; i < end; ++i) {
+      rows[i] = Look(keys[half][i - begin]);
+      unknown += rows[i] == kOutOfVocabularyRow;
+    }
+  }
+  return unknown;
+}
+
+uint32_t Vocabulary::Find(int64_t id) const { return Look(KeyOf(id)); }
+uint32_t Vocabulary::Find(std::string_view id) const { return Look(KeyOf(id)); }
+
+size_t Vocabulary::Find(absl::Span<const int64_t> ids, uint32_t* rows) const {
+  const int64_t* id = ids.data();
+  return FindInTurn(
+      ids.size(), [&] { return KeyOf(*id++); }, rows);
+}
+
+size_t Vocabulary::Find(std::string_view text, absl::Span<const uint32_t> bytes, uint32_t* rows) const {
+  const uint32_t* length = bytes.data();
+  return FindInTurn(
+      bytes.size(), [&] { return KeyOf(Cut(*length++, &text)); }, rows);
+}
+
+void Vocabulary::FetchFirst(absl::Span<const int64_t> ids) const {
+  for (const int64_t id : ids.first(std::min(kFirst, ids.size()))) Fetch(KeyOf(id));
+}
+
+void Vocabulary::FetchFirst(std::string_view text, absl::Span<const uint32_t> bytes) const {
+  for (const uint32_t length : bytes.first(std::min(kFirst, bytes.size()))) Fetch(KeyOf(Cut(length, &text)));
 }
 
 std::vector<int64_t> Vocabulary::Int64Ids() const {
@@ -186,16 +247,6 @@ std::vector<int64_t> Vocabulary::Int64Ids() const {
   ids.reserve(by_row.size());
   for (const auto& [row, id] : by_row) ids.push_back(id);
   return ids;
-}
-
-uint32_t Vocabulary::Find(int64_t id, uint64_t hash) const {
-  if (hash_buckets_ > 0) return kReservedRows + static_cast<uint32_t>(Scale(hash, hash_buckets_));
-  return Look(static_cast<uint64_t>(id), hash);
-}
-
-uint32_t Vocabulary::Find(std::string_view, uint64_t hash) const {
-  if (hash_buckets_ > 0) return kReservedRows + static_cast<uint32_t>(Scale(hash, hash_buckets_));
-  return Look(hash, hash);
 }
 
 absl::StatusOr<VocabularyTable> BuildVocabularyTable(const VocabularyIds& ids) {

@@ -44,22 +44,38 @@ class Vocabulary {
   // A table without one: the id's hash selects one of `hash_buckets` rows.
   static Vocabulary Hashed(uint32_t hash_buckets);
 
-  // The id's row; kOutOfVocabularyRow when it has none. `hash` is Hash(id).
-  uint32_t Find(int64_t id, uint64_t hash) const;
-  uint32_t Find(std::string_view id, uint64_t hash) const;
-  uint32_t Find(int64_t id) const { return Find(id, Hash(id)); }
-  uint32_t Find(std::string_view id) const { return Find(id, Hash(id)); }
+  // The id's row; kOutOfVocabularyRow when it has none.
+  uint32_t Find(int64_t id) const;
+  uint32_t Find(std::string_view id) const;
 
-  // Many ids are found faster when each was hashed, and its bucket fetched, some ids before it is looked for.
-  uint64_t Hash(int64_t id) const;
-  uint64_t Hash(std::string_view id) const;
-  void Prefetch(uint64_t hash) const;
+  // Of many ids the rows, rows[i] of id i; returns how many have none. Buckets are fetched kAhead at a time before they
+  // are looked at: about as many misses of the caches as a core can have under way. By nothing but prefetches in turn,
+  // for each holds up what follows it until its address is translated, and what else a loop does leaves room for fewer
+  // in flight.
+  static constexpr size_t kAhead = 32;
+  size_t Find(absl::Span<const int64_t> ids, uint32_t* rows) const;
+  // Strings stand one after another in `text`; bytes[i] of it are string i.
+  size_t Find(std::string_view text, absl::Span<const uint32_t> bytes, uint32_t* rows) const;
+  // Fetches what Find of the same ids looks at first. More bytes than text has are allowed.
+  void FetchFirst(absl::Span<const int64_t> ids) const;
+  void FetchFirst(std::string_view text, absl::Span<const uint32_t> bytes) const;
 
   // Of a vocabulary of INT64 ids: those that have a row, in the order of their rows.
   std::vector<int64_t> Int64Ids() const;
 
  private:
-  uint32_t Look(uint64_t key, uint64_t hash) const;
+  // What buckets tell ids apart by.
+  struct Key {
+    uint64_t key;
+    uint64_t hash;
+  };
+  Key KeyOf(int64_t id) const;
+  Key KeyOf(std::string_view id) const;
+  uint32_t Look(Key key) const;
+  void Fetch(Key key) const;
+  // next(): the keys of n ids in turn.
+  template <class Next>
+  size_t FindInTurn(size_t n, const Next& next, uint32_t* rows) const;
 
   absl::Span<const VocabularyBucket> buckets_;
   uint64_t seed_ = 0;

@@ -14,9 +14,6 @@ namespace {
 
 // A small flat request must not become gigabytes: 2^26 ids are 256 MiB.
 constexpr size_t kMaxRepeated = size_t{1} << 26;
-// Ids whose buckets are fetched before they are looked up: as many misses of the caches are under way at once, about as
-// many as a core can have.
-constexpr size_t kIdsAhead = 16;
 
 absl::Status Bad(const FeatureSpec& feature, std::string_view problem) {
   return absl::InvalidArgumentError(
@@ -155,49 +152,66 @@ absl::Status RequestEncoder::CheckType(const ColumnView& column, const FeatureSp
 
 namespace {
 
-// The ids of a column in turn. Each is hashed, and its bucket fetched, kIdsAhead ids before its turn.
-class HashedIds {
+// The values of a column in turn: looked up, or left out.
+class ColumnIds {
  public:
-  struct Id {
-    std::string_view text;  // of STRING ids
-    uint64_t hash;
-  };
+  // Appends to `rows` what is found.
+  ColumnIds(const ColumnView& column, const Vocabulary& vocabulary, bool int64s, std::vector<uint32_t>* rows)
+      : column_(column), vocabulary_(vocabulary), int64s_(int64s), rows_(rows) {}
 
-  HashedIds(const ColumnView& column, const Vocabulary& vocabulary, bool int64s)
-      : column_(column),
-        vocabulary_(vocabulary),
-        int64s_(int64s),
-        size_(int64s ? column.ids.size() : column.string_bytes.size()) {
-    while (hashed_ < std::min(kIdsAhead, size_)) HashOne();
+  // The next n.
+  void Find(size_t n) {
+    const size_t at = rows_->size();
+    rows_->resize(at + n);
+    uint32_t* const rows = rows_->data() + at;
+    if (int64s_) {
+      unknown_ += vocabulary_.Find(column_.ids.subspan(next_, n), rows);
+    } else {
+      const absl::Span<const uint32_t> bytes = column_.string_bytes.subspan(next_, n);
+      unknown_ += vocabulary_.Find(column_.strings.substr(next_byte_), bytes, rows);
+      for (size_t i = 0; i < n; ++i) {
+        if (bytes[i] > 0) continue;  // the empty string is no id
+        unknown_ -= rows[i] == kOutOfVocabularyRow;
+        rows[i] = kMissingRow;
+        ++missing_;
+      }
+    }
+    Skip(n);
   }
-
-  Id Next() {
-    const Id id = ring_[next_++ % kIdsAhead];
-    if (hashed_ < size_) HashOne();
-    return id;
+  void Skip(size_t n) {
+    if (!int64s_) {
+      for (const uint32_t bytes : column_.string_bytes.subspan(next_, n)) next_byte_ += bytes;
+    }
+    next_ += n;
   }
+  // Of those that were looked up.
+  size_t unknown() const { return unknown_; }
+  size_t missing() const { return missing_; }
 
  private:
-  void HashOne() {
-    Id& id = ring_[hashed_ % kIdsAhead];
-    if (int64s_) {
-      id.hash = vocabulary_.Hash(column_.ids[hashed_]);
-    } else {
-      id.text = column_.strings.substr(next_byte_, column_.string_bytes[hashed_]);
-      next_byte_ += id.text.size();
-      id.hash = vocabulary_.Hash(id.text);
-    }
-    vocabulary_.Prefetch(id.hash);
-    ++hashed_;
-  }
-
   const ColumnView& column_;
   const Vocabulary& vocabulary_;
   const bool int64s_;
-  const size_t size_;
-  size_t hashed_ = 0, next_ = 0, next_byte_ = 0;
-  Id ring_[kIdsAhead];
+  std::vector<uint32_t>* const rows_;
+  size_t next_ = 0, next_byte_ = 0;
+  size_t unknown_ = 0, missing_ = 0;
 };
+
+// Of each row as many values as the feature takes, a sequence's last ones. What lies between two that are left out is
+// looked up at once, mostly the whole column.
+void FindKept(const FeatureSpec& feature, absl::Span<const uint32_t> row_lengths, ColumnIds* ids) {
+  const bool keeps_last = feature.kind == v1::Feature::SEQUENCE;
+  size_t kept = 0;  // before the next one that is left out
+  for (const uint32_t length : row_lengths) {
+    kept += length;
+    if (length <= feature.max_length) continue;
+    const size_t left_out = length - feature.max_length;
+    ids->Find(kept - (keeps_last ? length : left_out));
+    ids->Skip(left_out);
+    kept = keeps_last ? feature.max_length : 0;
+  }
+  ids->Find(kept);
+}
 
 }  // namespace
 
@@ -206,57 +220,49 @@ void RequestEncoder::PrefetchFirstIds(absl::Span<const FeatureColumn> columns) c
     const FeatureSpec& feature = spec_.features()[f];
     if (columns[f].column == nullptr || feature.is_numeric()) continue;
     const ColumnView& column = *columns[f].column;  // not checked yet
-    const Vocabulary& vocabulary = vocabularies_[feature.table];
-    for (size_t i = 0; i < std::min(column.ids.size(), kIdsAhead); ++i) {
-      vocabulary.Prefetch(vocabulary.Hash(column.ids[i]));
-    }
-    size_t begin = 0;  // byte
-    for (size_t i = 0; i < std::min(column.string_bytes.size(), kIdsAhead) && begin < column.strings.size(); ++i) {
-      vocabulary.Prefetch(vocabulary.Hash(column.strings.substr(begin, column.string_bytes[i])));
-      begin += column.string_bytes[i];
-    }
+    vocabularies_[feature.table].FetchFirst(column.ids);
+    vocabularies_[feature.table].FetchFirst(column.strings, column.string_bytes);
   }
 }
 
 void RequestEncoder::EncodeIds(const ColumnView& column, int f, size_t rows, EncodedFeature* out,
                                EncodeCounts* counts) const {
   const FeatureSpec& feature = spec_.features()[f];
-  const Vocabulary& vocabulary = vocabularies_[feature.table];
-  const bool int64s = feature.id_type == v1::Feature::INT64;
-  const bool pooled = feature.is_pooled();
-  const bool keep_last = feature.kind == v1::Feature::SEQUENCE;
-  if (pooled) out->offsets.push_back(0);
-  uint64_t values = 0, unknown = 0, missing = 0;
-  size_t next = 0;  // value
-  HashedIds ids(column, vocabulary, int64s);
-  for (size_t r = 0; r < rows; ++r) {
-    const size_t length = column.row_lengths.empty() ? 1 : column.row_lengths[r];
-    const size_t kept = std::min(length, feature.max_length);
-    const size_t skipped = keep_last ? length - kept : 0;
-    size_t present = 0;
-    for (size_t i = 0; i < length; ++i, ++next) {
-      const auto [text, hash] = ids.Next();
-      if (i < skipped || i >= skipped + kept) continue;
-      const bool no_id = !int64s && text.empty();  // the empty string is none
-      if (no_id && !feature.aligned) continue;
-      const uint32_t row = no_id    ? kMissingRow
-                           : int64s ? vocabulary.Find(column.ids[next], hash)
-                                    : vocabulary.Find(text, hash);
-      unknown += row == kOutOfVocabularyRow;
-      out->rows.push_back(row);
-      ++present;
+  std::vector<uint32_t>& found = out->rows;
+  ColumnIds ids(column, vocabularies_[feature.table], feature.id_type == v1::Feature::INT64, &found);
+  const bool one_each = column.row_lengths.empty();
+  if (one_each) {
+    ids.Find(rows);
+  } else {
+    FindKept(feature, column.row_lengths, &ids);
+  }
+  size_t values = 0, missing = 0;
+  if (feature.is_pooled()) {
+    // Values that are no ids leave; rows may be empty.
+    out->offsets.push_back(0);
+    size_t from = 0;
+    for (size_t r = 0; r < rows; ++r) {
+      const size_t begin = values;
+      const size_t end = from + (one_each ? 1 : std::min<size_t>(column.row_lengths[r], feature.max_length));
+      for (; from < end; ++from) {
+        if (found[from] != kMissingRow || feature.aligned) found[values++] = found[from];
+      }
+      missing += values == begin;
+      out->offsets.push_back(static_cast<uint32_t>(values));
     }
-    values += present;
-    missing += present == 0;
-    if (pooled) {
-      out->offsets.push_back(static_cast<uint32_t>(out->rows.size()));
-    } else if (present == 0) {
-      out->rows.push_back(kMissingRow);
+    found.resize(values);
+  } else {
+    values = found.size() - ids.missing();
+    missing = rows - values;
+    if (!one_each) {  // from the end, so that every value moves once
+      size_t from = found.size();
+      found.resize(rows);
+      for (size_t r = rows; r-- > 0;) found[r] = column.row_lengths[r] > 0 ? found[--from] : kMissingRow;
     }
   }
   if (counts == nullptr) return;
   counts->values[f] += values;
-  counts->out_of_vocabulary[f] += unknown;
+  counts->out_of_vocabulary[f] += ids.unknown();
   counts->missing[f] += missing;
 }
 

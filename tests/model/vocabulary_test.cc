@@ -194,6 +194,41 @@ TEST(VocabularyTest, EndsInAFullTable) {
   for (int64_t id = 1; id < 100; ++id) EXPECT_EQ(vocabulary->Find(id), kOutOfVocabularyRow);
 }
 
+// Of known and unknown ids and empty strings, at every number of ids around those that are fetched at once.
+TEST(VocabularyTest, FindsManyAsItFindsEach) {
+  const VocabularyIds known = RandomIds(500, 21);
+  VocabularyIds words;
+  for (int i = 0; i < 500; ++i) words.strings.push_back(absl::StrCat(std::string(i % 40, 'w'), i));
+  const VocabularyTable int64_table = *BuildVocabularyTable(known), string_table = *BuildVocabularyTable(words);
+  const auto expect_same = [&](const Vocabulary& int64s, const Vocabulary& strings, size_t n) {
+    std::vector<int64_t> ids;
+    std::string text;
+    std::vector<uint32_t> bytes, rows(n), expected_int64s, expected_strings;
+    for (size_t i = 0; i < n; ++i) {
+      ids.push_back(i % 3 == 0 ? static_cast<int64_t>(i) : known.int64s[i * 7 % 500]);
+      const std::string word = i % 5 == 0 ? "" : i % 5 == 1 ? absl::StrCat("x", i) : words.strings[i * 11 % 500];
+      text += word;
+      bytes.push_back(static_cast<uint32_t>(word.size()));
+      expected_int64s.push_back(int64s.Find(ids[i]));
+      expected_strings.push_back(strings.Find(word));
+    }
+    const auto unknown = [](const std::vector<uint32_t>& of) {
+      return static_cast<size_t>(std::count(of.begin(), of.end(), kOutOfVocabularyRow));
+    };
+    int64s.FetchFirst(ids);
+    EXPECT_EQ(int64s.Find(ids, rows.data()), unknown(expected_int64s)) << n;
+    EXPECT_EQ(rows, expected_int64s) << n;
+    strings.FetchFirst(text, bytes);
+    strings.FetchFirst(std::string_view(text).substr(0, text.size() / 2), bytes);
+    EXPECT_EQ(strings.Find(text, bytes, rows.data()), unknown(expected_strings)) << n;
+    EXPECT_EQ(rows, expected_strings) << n;
+  };
+  for (size_t n = 0; n <= 4 * Vocabulary::kAhead + 1; ++n) {
+    expect_same(Open(int64_table, known), Open(string_table, words), n);
+    expect_same(Vocabulary::Hashed(1000), Vocabulary::Hashed(1000), n);
+  }
+}
+
 TEST(VocabularyTest, HashedRowsAreEvenAndInRange) {
   constexpr uint32_t kBuckets = 50;
   const Vocabulary vocabulary = Vocabulary::Hashed(kBuckets);

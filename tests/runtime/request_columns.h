@@ -57,7 +57,8 @@ inline Column Strings(std::string_view feature, const std::vector<std::string>& 
 class Columns {
  public:
   Columns() = default;
-  Columns(std::initializer_list<Column> columns) : columns_(columns) {
+  Columns(std::initializer_list<Column> columns) : Columns(std::vector<Column>(columns)) {}
+  explicit Columns(std::vector<Column> columns) : columns_(std::move(columns)) {
     for (const Column& column : columns_) {
       ColumnView& view = views_.emplace_back(column.view);
       view.ids = column.ids;
@@ -112,6 +113,7 @@ class EncoderFixture {
   EncoderFixture(const EncoderFixture&) = delete;
   EncoderFixture& operator=(const EncoderFixture&) = delete;
 
+  const ModelSpec& spec() const { return spec_; }
   const RequestEncoder& encoder() const { return *encoder_; }
 
  private:

@@ -13,7 +13,7 @@ ServedBlock::ServedBlock(const BlockSpec& block, const ServingBlockTensors<const
       tensors_(tensors),
       split_(static_cast<int>(split)),
       ldx_(static_cast<int>(ldx)),
-      stacked_(static_cast<int>(WholeLines(block.stacked_rows()))),
+      ldz_(static_cast<int>(WholeLines(block.stacked_rows()))),
       candidate_(*matrices.stacked_weight, split, block.input - split) {
   if (split > 0) context_ = std::make_unique<PackedProduct>(*matrices.stacked_weight, 0, split);
   if (block.layers == 0) return;
@@ -58,7 +58,7 @@ ServedBlock::Runner::Runner(const ServedBlock& block, const kernels::Kernels& ke
       context_x_(context_x),
       x_(x),
       scratchpad_(scratchpad),
-      z_(static_cast<size_t>(kTileRows * block.stacked_)),
+      z_(static_cast<size_t>(kTileRows * block.ldz_)),
       context_z_(block.context_ != nullptr ? z_.size() : 0),
       inverse_norm_(kTileRows),
       context_squared_norm_(kTileRows),
@@ -67,7 +67,7 @@ ServedBlock::Runner::Runner(const ServedBlock& block, const kernels::Kernels& ke
 
 void ServedBlock::Runner::RunContext(int rows) {
   if (block_.context_ == nullptr) return;
-  block_.context_->Run(kernels_, rows, context_x_, block_.ldx_, {}, context_z_.data(), block_.stacked_, scratchpad_);
+  block_.context_->Run(kernels_, rows, context_x_, block_.ldx_, {}, context_z_.data(), block_.ldz_, scratchpad_);
   kernels_.squared_norm(rows, block_.split_, context_x_, block_.ldx_, context_squared_norm_.data());
 }
 
@@ -85,7 +85,7 @@ const float* ServedBlock::Runner::InverseNorm(int rows, int context_step, const 
 void ServedBlock::Runner::Run(int rows, int context_step, const Runner& context, float* routing_scores) {
   const BlockSpec& block = block_.spec_;
   const kernels::Kernels& k = kernels_;
-  const int O = static_cast<int>(block.width), n = static_cast<int>(block.stack()), ldz = block_.stacked_;
+  const int O = static_cast<int>(block.width), n = static_cast<int>(block.stack()), ldz = block_.ldz_;
   const float* bias = block_.tensors_.bias;
   const auto activation =
       block.activation == v1::Block::RELU ? kernels::Activation::kRelu : kernels::Activation::kIdentity;

@@ -24,8 +24,8 @@ class ServedBlock {
               const ServingBlockTensors<const StoredMatrix>& matrices, size_t split, size_t ldx);
   size_t scratchpad_bytes() const;
   size_t bytes() const;  // of its copies of weights
-  // From one row of a Runner's output to the next.
-  size_t output_ld() const { return static_cast<size_t>(stacked_); }
+  // From one row of a Runner's output to the next: whole cache lines.
+  size_t output_ld() const { return static_cast<size_t>(ldz_); }
 
   // The buffers of one thread, for tiles of kTileRows rows.
   class Runner {
@@ -48,7 +48,7 @@ class ServedBlock {
     const float* context_x_;
     const float* x_;
     std::byte* scratchpad_;
-    AlignedVector<float> z_, context_z_;  // [rows, stacked]: base output, A, R
+    AlignedVector<float> z_, context_z_;  // [rows, ldz]: base output, A, R
     AlignedVector<float> inverse_norm_, context_squared_norm_;
     AlignedVector<float> gated_;   // [rows, L*k] of top-k routing
     AlignedVector<int32_t> kept_;  // [rows, L*k]
@@ -57,7 +57,7 @@ class ServedBlock {
  private:
   const BlockSpec& spec_;
   const ServingBlockTensors<const float>& tensors_;
-  const int split_, ldx_, stacked_;               // from one row of z to the next
+  const int split_, ldx_, ldz_;
   std::unique_ptr<const PackedProduct> context_;  // null when split = 0
   const PackedProduct candidate_;                 // of the other columns, or none
   std::unique_ptr<const PackedProduct> experts_;  // U of dense routing

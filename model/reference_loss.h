@@ -22,7 +22,7 @@ struct LossWeights {
   double embedding_l2 = 0;
 };
 
-// K sum_i f_i p_i of one layer; z [B, K] with leading dimension ldz.
+// K sum_i f_i p_i of one layer; z, s [B, K] with leading dimension ld.
 template <typename T>
 T ReferenceLoadBalance(const T* z, const T* s, size_t ld, size_t B, size_t K, size_t top_k) {
   std::vector<T> p(K, T(0.0)), softmax(K), logits(K);

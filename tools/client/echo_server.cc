@@ -1,5 +1,6 @@
 #include "tools/client/echo_server.h"
 
+#include <atomic>
 #include <ctime>
 #include <optional>
 #include <thread>
@@ -54,7 +55,7 @@ class EchoCall {
     Post();
   }
 
-  // False: the server ends and so does the call.
+  // False: the server has been shut down, and no further event will come of this call.
   bool Advance(bool ok) {
     if (!answering_ && !ok) return false;
     if (answering_) {
@@ -87,12 +88,14 @@ class EchoCall {
   bool answering_ = false;
 };
 
-void Serve(grpc::ServerCompletionQueue* queue) {
+void Serve(grpc::ServerCompletionQueue* queue, std::atomic<int>* calls) {
   void* tag = nullptr;
   bool ok = false;
   while (queue->Next(&tag, &ok)) {
     auto* const call = static_cast<EchoCall*>(tag);
-    if (!call->Advance(ok)) delete call;
+    if (call->Advance(ok)) continue;
+    delete call;
+    if (calls->fetch_sub(1) == 1) calls->notify_all();
   }
 }
 
@@ -104,6 +107,7 @@ struct EchoServer::State {
   std::unique_ptr<grpc::ServerCompletionQueue> queue;
   std::unique_ptr<grpc::Server> server;
   grpc::ByteBuffer response;
+  std::atomic<int> calls = 0;
   std::vector<std::thread> threads;
   int port = 0;
 };
@@ -136,21 +140,28 @@ absl::StatusOr<std::unique_ptr<EchoServer>> EchoServer::Start(const EchoOptions&
     if (state->server != nullptr) state->server->Shutdown();
     if (state->queue != nullptr) {
       state->queue->Shutdown();
-      Serve(state->queue.get());
+      Serve(state->queue.get(), &state->calls);
     }
     return absl::UnavailableError(absl::StrCat("cannot listen on ", options.listen_address));
   }
   if (options.callback) return std::unique_ptr<EchoServer>(new EchoServer(std::move(state)));
+  state->calls = kPostedCalls;
   for (int i = 0; i < kPostedCalls; ++i) {
     new EchoCall(&state->service, state->queue.get(), &state->response, options.work_us);
   }
-  for (int i = 0; i < options.threads; ++i) state->threads.emplace_back(Serve, state->queue.get());
+  for (int i = 0; i < options.threads; ++i) {
+    state->threads.emplace_back(Serve, state->queue.get(), &state->calls);
+  }
   return std::unique_ptr<EchoServer>(new EchoServer(std::move(state)));
 }
 
 EchoServer::~EchoServer() {
   state_->server->Shutdown(std::chrono::system_clock::now() + std::chrono::milliseconds(100));
-  if (state_->queue != nullptr) state_->queue->Shutdown();
+  if (state_->queue != nullptr) {
+    // gRPC aborts when a call is asked for on a queue that is shut down.
+    for (int calls = state_->calls; calls != 0; calls = state_->calls) state_->calls.wait(calls);
+    state_->queue->Shutdown();
+  }
   for (std::thread& thread : state_->threads) thread.join();
 }
 

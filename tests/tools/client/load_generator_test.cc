@@ -342,5 +342,29 @@ TEST_F(LoadTest, EchoAnswersWithoutLooking) {
   EXPECT_FALSE(EchoServer::Start({.listen_address = "203.0.113.1:1"}).ok());
 }
 
+TEST_F(LoadTest, EchoEndsUnderLoad) {
+  v1::ScoreRequest request;
+  request.set_num_candidates(65);
+  requests_.push_back(request);
+  for (int i = 0; i < 10; ++i) {
+    auto server = EchoServer::Start({.candidates = 65, .threads = 32});
+    ASSERT_TRUE(server.ok()) << server.status();
+    LoadOptions options = Short(0);
+    options.concurrency = 64;  // some of which end while the server does
+    options.deadline = absl::Milliseconds(50);
+    options.duration = absl::Milliseconds(100);
+    LoadRecorder recorder(WireMethod::kScore, requests_, nullptr);
+    LoadGenerator generator(Channels(absl::StrCat("127.0.0.1:", (*server)->port())), WireMethod::kScore, Bytes(),
+                            options, &recorder);
+    std::thread stopper([&] {
+      absl::SleepFor(absl::Milliseconds(50));
+      server->reset();
+    });
+    const LoadReport report = MakeLoadReport(generator.Run(), recorder, options, requests_, {});
+    stopper.join();
+    EXPECT_GT(report.all.failed, 0);
+  }
+}
+
 }  // namespace
 }  // namespace hilomoe

@@ -9,7 +9,7 @@ namespace {
 
 constexpr size_t kHugePage = size_t{2} << 20;
 
-size_t Alignment(size_t bytes) { return bytes >= kHugePage / 2 ? kHugePage : kCacheLine; }
+size_t Alignment(size_t bytes) { return bytes >= kHugePage / 4 ? kHugePage : kCacheLine; }
 
 }  // namespace
 

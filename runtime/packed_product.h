@@ -24,14 +24,11 @@ class PackedProduct {
   PackedProduct(const StoredMatrix& weight, size_t first_column, size_t columns, bool transposed = false);
   PackedProduct(PackedProduct&&) = default;  // a copy would still read the original's weights
 
-  int outputs() const { return weight_.outputs; }
+  int outputs() const { return weight_.layout.outputs; }
   const kernels::PackedWeight& weight() const { return weight_; }
   // What Run needs for up to kTileRows rows, aligned to 4.
   size_t scratchpad_bytes() const;
-  size_t bytes() const {
-    return cells_.size() * sizeof(uint32_t) + (factor_.size() + scale_.size()) * sizeof(float) +
-           offset_.size() * sizeof(int32_t);
-  }  // held
+  size_t bytes() const { return cells_.size() * sizeof(uint32_t) + factor_.size() * sizeof(float); }  // held
 
   // x [rows, columns] (ldx), y [rows, outputs] (ldy), rows <= kTileRows; y and x do not overlap, store.add may be y.
   void Run(const kernels::Kernels& kernels, int rows, const float* x, int ldx, const kernels::ProductStore& store,
@@ -41,8 +38,6 @@ class PackedProduct {
   int columns_;
   AlignedVector<uint32_t> cells_;
   AlignedVector<float> factor_;  // of x's columns; empty: 1
-  AlignedVector<float> scale_;   // of outputs
-  AlignedVector<int32_t> offset_;
   kernels::PackedWeight weight_;
 };
 

@@ -39,50 +39,70 @@ struct Routing {
 // What the operands of a product are rounded to. Sums are float32, of kInt8 int32, which is exact.
 enum class Precision { kFloat32, kBfloat16, kInt8 };
 
-inline constexpr int kPanelOutputs = 16;
-// Neighbouring panels that lie cell by cell: one row takes them together, and so reads its weights in one stream, which
-// caches give up to 1.6 times as fast as streams side by side, with as many chains of multiply-adds under way.
-inline constexpr int kGroupPanels = 8;
-
-// Panels [first, first + count) of a weight.
-struct PanelGroup {
-  int first, count;
-};
-
-// The group of `panel`, one of `panels`: eight, at the end as many as are left, but for a single one, which is too
-// narrow for a tile: the last nine are five and four.
-static constexpr PanelGroup GroupOfPanel(int panels, int panel) {
-  if (panels % kGroupPanels == 1 && panels > 1 && panel >= panels - kGroupPanels - 1) {
-    constexpr int kHalf = kGroupPanels / 2;
-    const int last = panels - kHalf;
-    return panel < last ? PanelGroup{last - kHalf - 1, kHalf + 1} : PanelGroup{last, kHalf};
-  }
-  const int first = panel / kGroupPanels * kGroupPanels;
-  return {first, panels - first < kGroupPanels ? panels - first : kGroupPanels};
-}
-
 // Columns of a product that share a cell of four bytes.
 constexpr int ColumnsPerCell(Precision precision) {
   return precision == Precision::kFloat32 ? 1 : precision == Precision::kBfloat16 ? 2 : 4;
 }
 
-// Where in PackedWeight::data the cells of `panel` begin; those of the next columns are 16 * group.count further on.
-static constexpr size_t FirstCell(int cells, PanelGroup group, int panel) {
-  const size_t of_groups_before = static_cast<size_t>(group.first) * static_cast<size_t>(cells);
-  return (of_groups_before + static_cast<size_t>(panel - group.first)) * static_cast<size_t>(kPanelOutputs);
-}
+inline constexpr int kPanelOutputs = 16;
+// Neighbouring panels that lie step by step: one row takes them together, with as many chains of multiply-adds under
+// way.
+inline constexpr int kMaxGroupPanels = 8;
 
-// W [n, k], packed for every instruction set alike: cells of four bytes hold 1, 2 or 4 neighbouring columns of a row
-// (float32, bfloat16, int8), a panel the cells of 16 rows, with zeros beyond n and k:
-// data [group][cells][panels of the group][16].
-struct PackedWeight {
+// Panels [first, first + count) of a weight.
+struct PanelGroup {
+  int first, count;
+
+  // From a step to the next one, in cells.
+  constexpr size_t stride() const { return static_cast<size_t>(count) * size_t{kPanelOutputs}; }
+};
+
+// How W [n, k] is packed, for every instruction set alike. Cells of four bytes hold 1, 2 or 4 neighbouring columns of a
+// row (float32, bfloat16, int8); a panel is 16 rows, its cells of the same columns a line of 64 bytes. Some
+// neighbouring panels are a group:
+//   [group][step][panel of the group][16]
+// A step is a cell, with zeros beyond n and k; of kInt8 two more follow, what its sums become numbers by. So one row
+// reads all that it needs in one stream, which caches give up to 1.6 times as fast as streams side by side.
+struct PackedLayout {
+  constexpr PackedLayout(Precision precision_, int outputs_, int columns)
+      : precision(precision_),
+        outputs(outputs_),
+        cells((columns + ColumnsPerCell(precision_) - 1) / ColumnsPerCell(precision_)),
+        steps(cells + (precision_ == Precision::kInt8 ? 2 : 0)),
+        panels((outputs_ + kPanelOutputs - 1) / kPanelOutputs) {}
+
+  // The group of a panel: eight, at the end as many as are left, but for a single one, which is too narrow for a tile:
+  // the last nine are five and four.
+  constexpr PanelGroup Group(int panel) const {
+    if (panels % kMaxGroupPanels == 1 && panels > 1 && panel >= panels - kMaxGroupPanels - 1) {
+      constexpr int kHalf = kMaxGroupPanels / 2;
+      const int last = panels - kHalf;
+      return panel < last ? PanelGroup{last - kHalf - 1, kHalf + 1} : PanelGroup{last, kHalf};
+    }
+    const int first = panel / kMaxGroupPanels * kMaxGroupPanels;
+    return {first, panels - first < kMaxGroupPanels ? panels - first : kMaxGroupPanels};
+  }
+  // The cell of an output and a step, in the order of W in memory.
+  constexpr size_t Cell(int output, int step) const {
+    const PanelGroup group = Group(output / kPanelOutputs);
+    return static_cast<size_t>(group.first * steps) * size_t{kPanelOutputs} +
+           static_cast<size_t>(step) * group.stride() + static_cast<size_t>(output - group.first * kPanelOutputs);
+  }
+  // In cells.
+  constexpr size_t size() const { return static_cast<size_t>(panels * steps) * size_t{kPanelOutputs}; }
+
   Precision precision;
-  int outputs;           // n
-  int cells;             // ceil(k / columns of a cell)
-  const uint32_t* data;  // aligned to 64 bytes
-  // Of kInt8, else null, both up to the end of the last panel:
-  const float* scale;     // w = scale * int8
-  const int32_t* offset;  // 128 times the sum of a row's int8
+  int outputs;  // n
+  int cells;    // ceil(k / columns of a cell)
+  int steps;
+  int panels;
+};
+
+struct PackedWeight {
+  PackedLayout layout;
+  // Aligned to 64 bytes. Of kInt8 the last two steps are int32, 128 times the sum of a row's int8, and float, its
+  // scale: w = scale * int8.
+  const uint32_t* data;
 };
 
 // X [rows, k] in the same cells, row-major, `ld` in cells; what lies beyond k in the last cell counts, times 0. Of

@@ -86,10 +86,11 @@ template <class D, int kRows>
 void PortableTile(const PackedWeight& weight, int row, int panel, const PackedRows& x, const ProductStore& store,
                   float* y, int ldy) {
   const uint32_t* cells = static_cast<const uint32_t*>(x.data) + Offset(row, x.ld);
-  const PanelGroup group = GroupOfPanel((weight.outputs + kPanelOutputs - 1) / kPanelOutputs, panel);
-  const uint32_t* data = weight.data + FirstCell(weight.cells, group, panel);
+  const PackedLayout& layout = weight.layout;
+  const size_t stride = layout.Group(panel).stride();
+  const uint32_t* data = weight.data + layout.Cell(panel * kPanelOutputs, 0);
   typename D::Sum sum[kRows][kVectorsOfPanel] = {};
-  for (int c = 0; c < weight.cells; ++c, data += group.count * kPanelOutputs) {
+  for (int c = 0; c < layout.cells; ++c, data += stride) {
     typename D::X spread[kRows];
     for (int r = 0; r < kRows; ++r) spread[r] = D::Spread(cells[Offset(r, x.ld) + static_cast<size_t>(c)]);
     for (int v = 0; v < kVectorsOfPanel; ++v) {
@@ -100,11 +101,13 @@ void PortableTile(const PackedWeight& weight, int row, int panel, const PackedRo
     }
   }
   for (int r = 0; r < kRows; ++r) {
-    for (int o = 0; o < kPanelOutputs && panel * kPanelOutputs + o < weight.outputs; ++o) {
+    for (int o = 0; o < kPanelOutputs && panel * kPanelOutputs + o < layout.outputs; ++o) {
       const int n = panel * kPanelOutputs + o;
       float value;
       if constexpr (__is_same(typename D::Sum, Int4)) {
-        value = static_cast<float>(sum[r][o / 4][o % 4] - weight.offset[n]) * weight.scale[n] * x.scale[row + r];
+        const auto offset = static_cast<int32_t>(data[o]);
+        const auto scale = __builtin_bit_cast(float, data[stride + static_cast<size_t>(o)]);
+        value = static_cast<float>(sum[r][o / 4][o % 4] - offset) * scale * x.scale[row + r];
       } else {
         value = sum[r][o / 4][o % 4];
       }
@@ -116,8 +119,7 @@ void PortableTile(const PackedWeight& weight, int row, int panel, const PackedRo
 template <class D>
 void PortableProduct(const PackedWeight& weight, int rows, const PackedRows& x, const ProductStore& store, float* y,
                      int ldy) {
-  const int panels = (weight.outputs + kPanelOutputs - 1) / kPanelOutputs;
-  for (int panel = 0; panel < panels; ++panel) {
+  for (int panel = 0; panel < weight.layout.panels; ++panel) {
     int row = 0;
     for (; row + D::kRows <= rows; row += D::kRows) PortableTile<D, D::kRows>(weight, row, panel, x, store, y, ldy);
     for (; row < rows; ++row) PortableTile<D, 1>(weight, row, panel, x, store, y, ldy);

@@ -32,51 +32,66 @@ struct ProductOperands {
   int ldy;
 };
 
-// A tile's sums, from row `row` and output `column` on, on their way to y.
-template <class D, int kRows, int kVectors>
+// A tile's sums, from row `row` and output `column` on, on their way to y; w: what follows its weights; kWhole: all of
+// its columns are outputs. One thing after the other for the whole tile: what depends on the operands is asked once,
+// not for every vector.
+template <class D, bool kWhole, int kRows, int kVectors>
 __attribute__((always_inline)) inline void FinishTile(const ProductOperands& operands, int row, int column,
+                                                      const uint32_t* w, size_t stride,
                                                       const typename D::Sum (&sum)[kRows][kVectors]) {
   using V = typename D::V;
   using Float = typename V::Float;
   const ProductOperands op = operands;  // a store of floats might change what is referred to
-  const PackedWeight weight = op.weight;
   const ProductStore store = op.store;
-  const bool relu = store.activation == Activation::kRelu;
-  float* const y = op.y + Offset(row, op.ldy);
-  const float* const add = store.add == nullptr ? nullptr : store.add + Offset(row, store.ldadd);
+  // Of a vector's lanes.
+  const auto count = [left = op.weight.layout.outputs - column](int v) {
+    return left < v * V::kLanes ? 0 : AtMost(V::kLanes, left - v * V::kLanes);
+  };
+  const auto load = [&](const float* from, int v) {
+    return kWhole ? V::Load(from + v * V::kLanes) : V::LoadFirst(from + v * V::kLanes, count(v));
+  };
+  Float value[kRows][kVectors];
   // Vectors outside, rows inside: what belongs to the outputs is loaded once.
-  HILOMOE_UNROLL for (int v = 0; v < kVectors; ++v) {
-    const int at = column + v * V::kLanes;
-    const int count = AtMost(V::kLanes, weight.outputs - at);
-    if (count <= 0) return;
-    Float value[kRows];
-    if constexpr (D::kInteger) {
-      const auto offset = V::LoadInt(weight.offset + at);
-      const Float scale = V::Load(weight.scale + at);
+  if constexpr (D::kInteger) {
+    const auto* const offsets = reinterpret_cast<const int32_t*>(w);
+    const auto* const scales = reinterpret_cast<const float*>(w + stride);
+    HILOMOE_UNROLL for (int v = 0; v < kVectors; ++v) {
+      const auto offset = V::LoadInt(offsets + v * V::kLanes);
+      const Float scale = V::Load(scales + v * V::kLanes);
       HILOMOE_UNROLL for (int r = 0; r < kRows; ++r) {
         const Float product = V::FromInt(V::SubInt(sum[r][v], offset));
-        value[r] = V::Mul(V::Mul(product, scale), V::Broadcast(op.x.scale[row + r]));
+        value[r][v] = V::Mul(V::Mul(product, scale), V::Broadcast(op.x.scale[row + r]));
       }
-    } else {
-      HILOMOE_UNROLL for (int r = 0; r < kRows; ++r) value[r] = sum[r][v];
     }
-    const bool whole = count == V::kLanes;
-    if (add != nullptr) {
+  } else {
+    HILOMOE_UNROLL for (int v = 0; v < kVectors; ++v) {
+      HILOMOE_UNROLL for (int r = 0; r < kRows; ++r) value[r][v] = sum[r][v];
+    }
+  }
+  if (store.add != nullptr) {
+    const float* const add = store.add + Offset(row, store.ldadd) + column;
+    HILOMOE_UNROLL for (int v = 0; v < kVectors; ++v) {
       HILOMOE_UNROLL for (int r = 0; r < kRows; ++r) {
-        const float* from = add + Offset(r, store.ldadd) + at;
-        value[r] = V::Add(value[r], whole ? V::Load(from) : V::LoadFirst(from, count));
+        value[r][v] = V::Add(value[r][v], load(add + Offset(r, store.ldadd), v));
       }
     }
-    if (store.bias != nullptr) {
-      const Float bias = whole ? V::Load(store.bias + at) : V::LoadFirst(store.bias + at, count);
-      HILOMOE_UNROLL for (int r = 0; r < kRows; ++r) value[r] = V::Add(value[r], bias);
+  }
+  if (store.bias != nullptr) {
+    HILOMOE_UNROLL for (int v = 0; v < kVectors; ++v) {
+      const Float bias = load(store.bias + column, v);
+      HILOMOE_UNROLL for (int r = 0; r < kRows; ++r) value[r][v] = V::Add(value[r][v], bias);
     }
-    if (relu) {
-      HILOMOE_UNROLL for (int r = 0; r < kRows; ++r) value[r] = V::Max(V::Zero(), value[r]);
+  }
+  if (store.activation == Activation::kRelu) {
+    HILOMOE_UNROLL for (int v = 0; v < kVectors; ++v) {
+      HILOMOE_UNROLL for (int r = 0; r < kRows; ++r) value[r][v] = V::Max(V::Zero(), value[r][v]);
     }
-    HILOMOE_UNROLL for (int r = 0; r < kRows; ++r) {
-      float* to = y + Offset(r, op.ldy) + at;
-      whole ? V::Store(to, value[r]) : V::StoreFirst(to, count, value[r]);
+  }
+  HILOMOE_UNROLL for (int r = 0; r < kRows; ++r) {
+    float* const y = op.y + Offset(row + r, op.ldy) + column;
+    HILOMOE_UNROLL for (int v = 0; v < kVectors; ++v) {
+      float* const to = y + v * V::kLanes;
+      kWhole ? V::Store(to, value[r][v]) : V::StoreFirst(to, count(v), value[r][v]);
     }
   }
 }
@@ -85,15 +100,17 @@ template <class D, int kRows, int kPanels>
 void ProductTile(const ProductOperands& op, PanelGroup group, int row, int panel) {
   constexpr int kLanes = D::V::kLanes;
   constexpr int kVectors = kPanels * kPanelOutputs / kLanes;
-  const int cells = op.weight.cells;
-  const uint32_t* w = op.weight.data + FirstCell(cells, group, panel);
-  const size_t step = Offset(group.count, kPanelOutputs);
+  const PackedLayout& layout = op.weight.layout;
+  const int column = panel * kPanelOutputs, cells = layout.cells;
+  const size_t stride = group.stride();
+  const uint32_t* w = op.weight.data + Offset(group.first, layout.steps * kPanelOutputs) +
+                      static_cast<size_t>(panel - group.first) * size_t{kPanelOutputs};
   const uint32_t* x = static_cast<const uint32_t*>(op.x.data) + Offset(row, op.x.ld);
   typename D::Sum sum[kRows][kVectors];
   HILOMOE_UNROLL for (int r = 0; r < kRows; ++r) {
     HILOMOE_UNROLL for (int v = 0; v < kVectors; ++v) sum[r][v] = D::Zero();
   }
-  for (int c = 0; c < cells; ++c, w += step) {
+  for (int c = 0; c < cells; ++c, w += stride) {
     if constexpr (kRows <= 2 && D::kLinesAhead > 0) {
       for (int p = 0; p < kPanels; ++p) __builtin_prefetch(w + (D::kLinesAhead + p) * kPanelOutputs);
     }
@@ -104,7 +121,11 @@ void ProductTile(const ProductOperands& op, PanelGroup group, int row, int panel
       HILOMOE_UNROLL for (int v = 0; v < kVectors; ++v) sum[r][v] = D::Step(sum[r][v], spread, weights[v]);
     }
   }
-  FinishTile<D>(op, row, panel * kPanelOutputs, sum);
+  if (column + kPanels * kPanelOutputs <= layout.outputs) {
+    FinishTile<D, true>(op, row, column, w, stride, sum);
+  } else {
+    FinishTile<D, false>(op, row, column, w, stride, sum);
+  }
 }
 
 // Tiles of `panels` panels, at most kPanels, for rows from `row` up to `end`, kRows at a time.
@@ -142,10 +163,10 @@ template <class D>
 void Product(const PackedWeight& weight, int rows, const PackedRows& x, const ProductStore& store, float* y, int ldy) {
   constexpr int kRows = D::kRows, kPanels = D::Panels(kRows);
   const ProductOperands op{weight, x, store, y, ldy};
-  const int panels = (weight.outputs + kPanelOutputs - 1) / kPanelOutputs;
+  const PackedLayout& layout = weight.layout;
   const int few = rows % kRows % 4, many = rows - few;
-  for (int panel = 0; panel < panels;) {
-    const PanelGroup group = GroupOfPanel(panels, panel);
+  for (int panel = 0; panel < layout.panels;) {
+    const PanelGroup group = layout.Group(panel);
     panel += group.count;
     if (few >= 2) ProductRows<D, 2>(op, group, many);
     if (few % 2 != 0) ProductRows<D, 1>(op, group, rows - 1);

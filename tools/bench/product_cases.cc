@@ -112,6 +112,12 @@ struct Product {
   AlignedVector<std::byte> scratchpad;
 };
 
+// That a product cannot do without: of int8 every row's scale and sum as well.
+double WeightBytes(const Shape& shape, Precision precision) {
+  const double n = static_cast<double>(shape.n), k = static_cast<double>(shape.k);
+  return PackedBytes(precision) * n * k + (precision == Precision::kInt8 ? 8 * n : 0);
+}
+
 Case ProductCase(const Shape& shape, int rows, Precision precision, const Kernels& kernels) {
   Case c;
   c.group = "products";
@@ -120,7 +126,7 @@ Case ProductCase(const Shape& shape, int rows, Precision precision, const Kernel
   const double n = static_cast<double>(shape.n), k = static_cast<double>(shape.k);
   c.work.flops = 2 * rows * n * k;
   c.work.precision = PrecisionName(precision);
-  c.work.bytes = PackedBytes(precision) * n * k + 4 * rows * k;
+  c.work.bytes = WeightBytes(shape, precision) + 4 * rows * k;
   c.prepare = [shape, rows, precision, &kernels](int) -> absl::StatusOr<Operands> {
     const auto product = std::make_shared<Product>(shape, precision, rows, kernels);
     return Operands{[product] { return product->Verify(); }, [product] { product->Run(); }};
@@ -130,7 +136,7 @@ Case ProductCase(const Shape& shape, int rows, Precision precision, const Kernel
 
 Case ReadOfWeight(const Shape& shape, Precision precision) {
   return PlainRead(absl::StrCat(shape.name, ", plain read of its weight, ", PrecisionName(precision)),
-                   static_cast<size_t>(PackedBytes(precision) * static_cast<double>(shape.n * shape.k)),
+                   static_cast<size_t>(WeightBytes(shape, precision)),
                    [shape, precision]() -> std::shared_ptr<const uint64_t> {
                      const std::shared_ptr<const Weight> weight = SharedWeight(shape, precision);
                      return {weight, reinterpret_cast<const uint64_t*>(weight->product.weight().data)};

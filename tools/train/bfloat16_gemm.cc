@@ -12,14 +12,12 @@
 namespace hilomoe {
 namespace {
 
-using kernels::kPanelOutputs;
-
 // op(A) and op(B) are rounded block by block. A block of op(B), kDepth x kWidth numbers in 1 MiB, stays in L2 or close
 // by while kRows rows of op(A) at a time (64 KiB) run past it; the 8 of them that a tile takes, 8 KiB, stay in L1.
 constexpr size_t kDepth = 512;
 constexpr size_t kRows = 64;
 constexpr size_t kWidth = 1024;
-constexpr size_t kPanel = static_cast<size_t>(kPanelOutputs);
+constexpr size_t kPanel = static_cast<size_t>(kernels::kPanelOutputs);
 constexpr size_t kPairedRows = 16;
 // Keeps rows whose length is a power of two out of the same cache sets.
 constexpr size_t kSkew = 16;
@@ -60,7 +58,8 @@ class Blocks {
   Blocks(bool transpose_a, bool transpose_b, size_t width, size_t depth)
       : transpose_a_(transpose_a), transpose_b_(transpose_b), lda_(depth / 2 + kSkew) {
     thread_local Workspace workspace;
-    const size_t cells_a = kRows * lda_, cells_b = width * depth / 2;
+    const size_t cells_a = kRows * lda_;
+    const size_t cells_b = Layout(width, depth).size();
     b_ = workspace.Get(cells_b + cells_a + std::max({cells_a, kPanel * depth / 2, kPairedRows / 2 * width}));
     a_ = b_ + cells_b;
     scratch_ = a_ + cells_a;
@@ -68,19 +67,19 @@ class Blocks {
 
   // op(B) [terms, columns] into panels, W = op(B)^T.
   void PackB(size_t columns, size_t terms, const float* b, size_t ldb) {
-    const size_t cells = (terms + 1) / 2;
-    weight_ = {kernels::Precision::kBfloat16, Int(columns), Int(cells), b_, nullptr, nullptr};
-    panels_ = Int((columns + kPanel - 1) / kPanel);
+    weight_ = {Layout(columns, terms), b_};
+    const kernels::PackedLayout& layout = weight_.layout;
+    const auto cells = static_cast<size_t>(layout.cells);
     if (columns % kPanel > 0) {
-      const kernels::PanelGroup last = kernels::GroupOfPanel(panels_, panels_ - 1);
-      std::fill_n(b_ + kernels::FirstCell(Int(cells), last, last.first), cells * Step(last), 0U);
+      const kernels::PanelGroup last = layout.Group(layout.panels - 1);
+      std::fill_n(b_ + layout.size() - cells * last.stride(), cells * last.stride(), 0U);
     }
     if (!transpose_b_) return PackPairs(columns, terms, b, ldb);
-    for (int panel = 0; panel < panels_; ++panel) {
-      const kernels::PanelGroup group = kernels::GroupOfPanel(panels_, panel);
-      const size_t first = static_cast<size_t>(panel) * kPanel, outputs = std::min(kPanel, columns - first);
+    for (size_t first = 0; first < columns; first += kPanel) {
+      const size_t outputs = std::min(kPanel, columns - first);
       kernels_.round_to_bfloat16(Int(outputs), Int(terms), b + first * ldb, Int(ldb), scratch_, Int(cells));
-      Transpose4(outputs, cells, scratch_, cells, b_ + kernels::FirstCell(Int(cells), group, panel), Step(group));
+      const size_t stride = layout.Group(Int(first / kPanel)).stride();
+      Transpose4(outputs, cells, scratch_, cells, b_ + layout.Cell(Int(first), 0), stride);
     }
   }
 
@@ -102,23 +101,23 @@ class Blocks {
   }
 
  private:
-  // Cells of a group's that belong to the same columns.
-  static size_t Step(kernels::PanelGroup group) { return static_cast<size_t>(group.count) * kPanel; }
+  static kernels::PackedLayout Layout(size_t columns, size_t terms) {
+    return {kernels::Precision::kBfloat16, Int(columns), Int(terms)};
+  }
 
   // PackB of a B that is not transposed: whole rows, because those are what memory gives fastest, and then their
   // pieces to the groups of panels.
   void PackPairs(size_t columns, size_t terms, const float* b, size_t ldb) {
-    const size_t cells = (terms + 1) / 2;
+    const kernels::PackedLayout& layout = weight_.layout;
     for (size_t p = 0; p < terms; p += kPairedRows, b += kPairedRows * ldb) {
       const size_t rows = std::min(kPairedRows, terms - p);
       kernels_.pair_to_bfloat16(Int(rows), Int(columns), b, Int(ldb), scratch_, Int(columns));
       const uint32_t* from = scratch_;
       for (size_t cell = p / 2; cell < (p + rows + 1) / 2; ++cell, from += columns) {
-        for (int panel = 0; panel < panels_;) {
-          const kernels::PanelGroup group = kernels::GroupOfPanel(panels_, panel);
-          const size_t first = static_cast<size_t>(panel) * kPanel, count = std::min(Step(group), columns - first);
-          std::copy_n(from + first, count, b_ + kernels::FirstCell(Int(cells), group, panel) + cell * Step(group));
-          panel += group.count;
+        for (size_t first = 0; first < columns;) {
+          const size_t count = std::min(layout.Group(Int(first / kPanel)).stride(), columns - first);
+          std::copy_n(from + first, count, b_ + layout.Cell(Int(first), Int(cell)));
+          first += count;
         }
       }
     }
@@ -128,8 +127,7 @@ class Blocks {
   const bool transpose_a_, transpose_b_;
   const size_t lda_;
   uint32_t *b_, *a_, *scratch_;
-  int panels_ = 0;
-  kernels::PackedWeight weight_ = {};
+  kernels::PackedWeight weight_ = {Layout(0, 0), nullptr};
 };
 
 }  // namespace

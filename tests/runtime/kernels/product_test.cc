@@ -40,32 +40,30 @@ double Value(Precision precision, const uint32_t* cells, int column, double scal
   return weight ? scale * static_cast<int8_t>(bytes[column]) : scale * (bytes[column] - 128);
 }
 
+struct alignas(64) Line {
+  uint32_t cells[kPanelOutputs];
+};
+
 // A packed weight of random cells, and what they stand for.
 struct Weight {
   Weight(Precision precision_, int outputs, int columns, Random& random)
       : precision(precision_),
         per_cell(ColumnsPerCell(precision_)),
-        panels((outputs + kPanelOutputs - 1) / kPanelOutputs),
-        cells((columns + per_cell - 1) / per_cell),
+        layout(precision_, outputs, columns),
         values(static_cast<size_t>(outputs) * static_cast<size_t>(columns)),
-        storage(static_cast<size_t>(panels * cells * kPanelOutputs) + 16),
-        scale(static_cast<size_t>(panels * kPanelOutputs)),
-        offset(scale.size()) {
-    auto address = reinterpret_cast<uintptr_t>(storage.data());
-    auto* data = reinterpret_cast<uint32_t*>((address + 63) / 64 * 64);
+        lines(layout.size() / kPanelOutputs),
+        packed{layout, reinterpret_cast<uint32_t*>(lines.data())} {
     for (int o = 0; o < outputs; ++o) {
-      scale[static_cast<size_t>(o)] = 0.01f * (2 + random.Uniform());
+      const float scale = 0.01f * (2 + random.Uniform());
+      int32_t offset = 0;
       for (int d = 0; d < columns; ++d) {
-        const PanelGroup group = GroupOfPanel(panels, o / kPanelOutputs);
-        auto* byte = reinterpret_cast<unsigned char*>(data + FirstCell(cells, group, o / kPanelOutputs) +
-                                                      d / per_cell * group.count * kPanelOutputs + o % kPanelOutputs) +
-                     d % per_cell * (4 / per_cell);
+        auto* byte = reinterpret_cast<unsigned char*>(Cell(o, d / per_cell)) + d % per_cell * (4 / per_cell);
         double& value = values[static_cast<size_t>(o * columns + d)];
         if (precision == Precision::kInt8) {
           const auto q = static_cast<int8_t>(random.Below(255) - 127);
           *byte = static_cast<unsigned char>(q);
-          offset[static_cast<size_t>(o)] += 128 * q;
-          value = static_cast<double>(scale[static_cast<size_t>(o)]) * q;
+          offset += 128 * q;
+          value = static_cast<double>(scale) * q;
         } else {
           const float x = random.Normal();
           uint32_t bits;
@@ -75,16 +73,21 @@ struct Weight {
           value = precision == Precision::kBfloat16 ? FromBfloat16(static_cast<uint16_t>(bits)) : x;
         }
       }
+      if (precision == Precision::kInt8) SetOffsetAndScale(o, offset, scale);
     }
-    packed = {precision, outputs, cells, data, scale.data(), offset.data()};
   }
 
+  void SetOffsetAndScale(int output, int32_t offset, float scale) {
+    std::memcpy(Cell(output, layout.cells), &offset, sizeof(offset));
+    std::memcpy(Cell(output, layout.cells + 1), &scale, sizeof(scale));
+  }
+  uint32_t* Cell(int output, int step) { return reinterpret_cast<uint32_t*>(lines.data()) + layout.Cell(output, step); }
+
   Precision precision;
-  int per_cell, panels, cells;
+  int per_cell;
+  PackedLayout layout;
   std::vector<double> values;  // [outputs, columns]
-  std::vector<uint32_t> storage;
-  std::vector<float> scale;
-  std::vector<int32_t> offset;
+  std::vector<Line> lines;
   PackedWeight packed;
 };
 
@@ -111,7 +114,7 @@ class ProductTest : public KernelTest {
     Random random(7);
     Weight weight(precision, outputs, columns, random);
     Matrix x(rows, columns, 3), add(rows, outputs, 2), bias(1, outputs, 0);
-    CellMatrix cells(rows, weight.cells, 1);
+    CellMatrix cells(rows, weight.layout.cells, 1);
     std::vector<float> scale(static_cast<size_t>(rows));
     x.Fill([&] { return random.Normal(); });
     add.Fill([&] { return random.Normal(); });
@@ -159,36 +162,37 @@ class ProductTest : public KernelTest {
   }
 };
 
-TEST(PanelGroupTest, EveryPanelIsInOneGroupThatIsNotTooNarrow) {
-  for (int panels = 1; panels <= 40; ++panels) {
-    for (int panel = 0; panel < panels;) {
-      const PanelGroup group = GroupOfPanel(panels, panel);
-      ASSERT_EQ(group.first, panel) << "of " << panels;
-      ASSERT_GE(group.count, panels == 1 ? 1 : 2) << panel << " of " << panels;
-      ASSERT_LE(group.count, kGroupPanels) << panel << " of " << panels;
-      for (; panel < group.first + group.count; ++panel) {
-        const PanelGroup same = GroupOfPanel(panels, panel);
-        ASSERT_TRUE(same.first == group.first && same.count == group.count) << panel << " of " << panels;
+TEST(PackedLayoutTest, OutputsAndStepsHaveCellsOfTheirOwn) {
+  for (const Precision precision : kPrecisions) {
+    for (const int panels : {0, 1, 2, 4, 5, 8, 9, 11, 17, 29, 41}) {
+      const PackedLayout layout(precision, panels * kPanelOutputs - (panels > 0 ? 3 : 0), 9);
+      ASSERT_EQ(layout.panels, panels);
+      std::vector<int> used(layout.size());
+      for (int o = 0; o < layout.outputs; ++o) {
+        for (int step = 0; step < layout.steps; ++step) {
+          ASSERT_LT(layout.Cell(o, step), used.size());
+          ++used[layout.Cell(o, step)];
+        }
       }
-      ASSERT_LE(panel, panels);
+      EXPECT_EQ(std::count(used.begin(), used.end(), 1), layout.outputs * layout.steps) << panels;
     }
   }
 }
 
-// Cells of different panels never share a place, and together they leave none.
-TEST(PanelGroupTest, CellsFillTheWeight) {
-  for (const int panels : {1, 2, 4, 5, 8, 9, 11, 17, 29}) {
-    constexpr int kCells = 3;
-    std::vector<int> used(static_cast<size_t>(panels * kCells));
-    for (int panel = 0; panel < panels; ++panel) {
-      const PanelGroup group = GroupOfPanel(panels, panel);
-      for (size_t c = 0; c < kCells; ++c) {
-        const size_t line = FirstCell(kCells, group, panel) / kPanelOutputs + c * static_cast<size_t>(group.count);
-        ASSERT_LT(line, used.size());
-        ++used[line];
+TEST(PackedLayoutTest, EveryPanelIsInOneGroupThatIsNotTooNarrow) {
+  for (int panels = 1; panels <= 40; ++panels) {
+    const PackedLayout layout(Precision::kFloat32, panels * kPanelOutputs, 1);
+    for (int panel = 0; panel < panels;) {
+      const PanelGroup group = layout.Group(panel);
+      ASSERT_EQ(group.first, panel) << "of " << panels;
+      ASSERT_GE(group.count, panels == 1 ? 1 : 2) << panel << " of " << panels;
+      ASSERT_LE(group.count, kMaxGroupPanels) << panel << " of " << panels;
+      for (; panel < group.first + group.count; ++panel) {
+        const PanelGroup same = layout.Group(panel);
+        ASSERT_TRUE(same.first == group.first && same.count == group.count) << panel << " of " << panels;
       }
+      ASSERT_LE(panel, panels);
     }
-    EXPECT_EQ(std::count(used.begin(), used.end(), 1), panels * kCells) << panels;
   }
 }
 
@@ -208,7 +212,7 @@ TEST_P(ProductTest, AddsToYInPlace) {
   for (const Precision precision : kPrecisions) {
     Weight weight(precision, 37, 20, random);
     Matrix x(9, 20, 0), y(9, 37, 0), before(9, 37, 0), apart(9, 37, 0);
-    CellMatrix cells(9, weight.cells, 0);
+    CellMatrix cells(9, weight.layout.cells, 0);
     std::vector<float> scale(9);
     x.Fill([&] { return random.Normal(); });
     before.Fill([&] { return random.Normal(); });
@@ -227,9 +231,8 @@ TEST_P(ProductTest, LargestInt8sAreExact) {
   Random random(11);
   Weight weight(Precision::kInt8, 16, kColumns, random);
   for (const int8_t w : {127, -127, -128}) {
-    std::memset(const_cast<uint32_t*>(weight.packed.data), w, 16 * kColumns);
-    std::fill(weight.scale.begin(), weight.scale.end(), 1.0f);
-    std::fill(weight.offset.begin(), weight.offset.end(), 128 * w * kColumns);
+    std::memset(weight.lines.data(), w, 16 * kColumns);
+    for (int o = 0; o < 16; ++o) weight.SetOffsetAndScale(o, 128 * w * kColumns, 1);
     const std::vector<uint32_t> cells(kColumns / 4, 0xffffffff);  // 255 - 128 = 127
     const float scale = 1;
     float y[16];
@@ -340,7 +343,7 @@ TEST_P(ProductTest, WhatIsNotFiniteShows) {
       for (int column = 0; column < 37; ++column) {
         Weight weight(precision, 20, 37, random);
         Matrix x(3, 37, 0), y(3, 20, 0);
-        CellMatrix cells(3, weight.cells, 0);
+        CellMatrix cells(3, weight.layout.cells, 0);
         std::vector<float> scale(3);
         x.Fill([&] { return random.Normal(); });
         x.at(1, column) = bad;

@@ -246,11 +246,11 @@ void Predictor::EvaluateTile(const EncodedBatch& batch, const Tile& tile, Worksp
 }
 
 void Predictor::Evaluate(const EncodedBatch& batch, Workspace* workspace, absl::Span<float> logits) const {
-  EvaluateUnless([] { return false; }, batch, workspace, logits);
+  EvaluateUnless([] { return false; }, batch, workspace, logits, [](absl::Span<float>) {});
 }
 
 bool Predictor::EvaluateUnless(absl::FunctionRef<bool()> abandoned, const EncodedBatch& batch, Workspace* workspace,
-                               absl::Span<float> logits) const {
+                               absl::Span<float> logits, absl::FunctionRef<void(absl::Span<float>)> finish) const {
   Workspace::Buffers& b = *workspace->buffers_;
   const PredictorHelpers* const helpers = workspace->helpers_;
   const bool split = helpers != nullptr && helpers->Split(batch.candidate_rows);
@@ -275,6 +275,7 @@ bool Predictor::EvaluateUnless(absl::FunctionRef<bool()> abandoned, const Encode
     if (!shared) EvaluateContext(batch, begin, rows, &own);
     EvaluateTile(batch, {begin, rows, tiling.begin(next), tiling.rows(next), shared ? b : own, shared ? 0 : 1}, &own,
                  logits.data() + begin);
+    finish(logits.subspan(begin, static_cast<size_t>(rows)));
   };
   if (helpers == nullptr) {
     for (size_t tile = 0; tile < tiling.count(); ++tile) evaluate(0, tile, tile + 1);
@@ -299,10 +300,12 @@ absl::Status Predictor::Predict(const RequestView& request, Workspace* workspace
   HILOMOE_RETURN_IF_ERROR(
       state_->encoder.Encode(request, &workspace->batch, &workspace->counts, &workspace->columns_, run));
   const uint64_t encoded = times != nullptr ? NowNs() : 0;
-  if (!EvaluateUnless(abandoned, workspace->batch, workspace, scores)) {
+  const auto sigmoid = [](absl::Span<float> tile) {
+    for (float& score : tile) score = static_cast<float>(1 / (1 + std::exp(-static_cast<double>(score))));
+  };
+  if (!EvaluateUnless(abandoned, workspace->batch, workspace, scores, sigmoid)) {
     return absl::CancelledError("the evaluation was abandoned");
   }
-  for (float& score : scores) score = static_cast<float>(1 / (1 + std::exp(-static_cast<double>(score))));
   if (const auto bad = std::find_if(scores.begin(), scores.end(), [](float score) { return std::isnan(score); });
       bad != scores.end()) {
     return absl::InvalidArgumentError(absl::StrCat("candidate ", bad - scores.begin(),

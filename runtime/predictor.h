@@ -108,9 +108,9 @@ class Predictor {
   struct State;
   explicit Predictor(std::unique_ptr<State> state);
   void EvaluateContext(const EncodedBatch& batch, size_t begin, int rows, Workspace::Buffers* buffers) const;
-  // False: abandoned.
+  // False: abandoned. finish: of every tile's logits, on the thread that has evaluated it.
   bool EvaluateUnless(absl::FunctionRef<bool()> abandoned, const EncodedBatch& batch, Workspace* workspace,
-                      absl::Span<float> logits) const;
+                      absl::Span<float> logits, absl::FunctionRef<void(absl::Span<float>)> finish) const;
   struct Tile;
   void EvaluateTile(const EncodedBatch& batch, const Tile& tile, Workspace::Buffers* buffers, float* logits) const;
 

@@ -62,8 +62,10 @@ RequestEncoder::RequestEncoder(const ModelSpec& spec, absl::Span<const Vocabular
     by_id_.emplace_back(feature.id, static_cast<int>(f));
     by_name_.emplace_back(feature.name, static_cast<int>(f));
     absent_.push_back(EncodeDefault(static_cast<int>(f)));
+    order_.push_back(static_cast<int>(f));
   }
   std::sort(by_id_.begin(), by_id_.end());
+  std::stable_partition(order_.begin(), order_.end(), [&](int f) { return !spec_.features()[f].is_context(); });
   std::sort(by_name_.begin(), by_name_.end());
 }
 
@@ -427,7 +429,8 @@ absl::Status RequestEncoder::Encode(const RequestView& request, EncodedBatch* ba
   HILOMOE_RETURN_IF_ERROR(AssignColumns(request, batch, counts, columns));
   PrefetchFirstIds(*columns);
   std::atomic<size_t> failed{n};  // the first feature that cannot be encoded; those behind it need not be
-  run(n, [&](size_t f) {
+  run(n, [&](size_t task) {
+    const auto f = static_cast<size_t>(order_[task]);
     size_t first = failed.load(std::memory_order_relaxed);
     if (f > first) return;
     FeatureColumn& found = (*columns)[f];

@@ -47,7 +47,8 @@ class RequestEncoder {
   // context is refused. INVALID_ARGUMENT names the feature: wrong type, wrong number of rows, a number that is not
   // finite, a required feature that is absent, a feature that stands twice, sequences of different lengths side by
   // side; the first such feature in the order of the spec. On an error the outputs hold nothing of use. `counts` may be
-  // null. A task of `run` is a feature.
+  // null. A task of `run` is a feature; candidates' come first, and the small ones of one context last, so that threads
+  // end together.
   absl::Status Encode(const RequestView& request, EncodedBatch* batch, EncodeCounts* counts,
                       std::vector<FeatureColumn>* columns, RunTasks run) const;
   // The same on this thread alone, with an allocation.
@@ -83,6 +84,7 @@ class RequestEncoder {
   std::vector<std::pair<uint32_t, int>> by_id_;            // sorted
   std::vector<std::pair<std::string_view, int>> by_name_;  // sorted
   std::vector<EncodedFeature> absent_;                     // one row per feature
+  std::vector<int> order_;                                 // of tasks
 };
 
 }  // namespace hilomoe

@@ -47,7 +47,7 @@ constexpr int ColumnsPerCell(Precision precision) {
 inline constexpr int kPanelOutputs = 16;
 // Neighbouring panels that lie step by step: one row takes them together, with as many chains of multiply-adds under
 // way.
-inline constexpr int kMaxGroupPanels = 8;
+inline constexpr int kGroupPanels = 8;
 
 // Panels [first, first + count) of a weight.
 struct PanelGroup {
@@ -74,22 +74,25 @@ struct PackedLayout {
   // The group of a panel: eight, at the end as many as are left, but for a single one, which is too narrow for a tile:
   // the last nine are five and four.
   constexpr PanelGroup Group(int panel) const {
-    if (panels % kMaxGroupPanels == 1 && panels > 1 && panel >= panels - kMaxGroupPanels - 1) {
-      constexpr int kHalf = kMaxGroupPanels / 2;
+    if (panels % kGroupPanels == 1 && panels > 1 && panel >= panels - kGroupPanels - 1) {
+      constexpr int kHalf = kGroupPanels / 2;
       const int last = panels - kHalf;
       return panel < last ? PanelGroup{last - kHalf - 1, kHalf + 1} : PanelGroup{last, kHalf};
     }
-    const int first = panel / kMaxGroupPanels * kMaxGroupPanels;
-    return {first, panels - first < kMaxGroupPanels ? panels - first : kMaxGroupPanels};
+    const int first = panel / kGroupPanels * kGroupPanels;
+    return {first, panels - first < kGroupPanels ? panels - first : kGroupPanels};
   }
   // The cell of an output and a step, in the order of W in memory.
   constexpr size_t Cell(int output, int step) const {
     const PanelGroup group = Group(output / kPanelOutputs);
-    return static_cast<size_t>(group.first * steps) * size_t{kPanelOutputs} +
-           static_cast<size_t>(step) * group.stride() + static_cast<size_t>(output - group.first * kPanelOutputs);
+    return Cells(group.first) + static_cast<size_t>(step) * group.stride() +
+           static_cast<size_t>(output - group.first * kPanelOutputs);
   }
-  // In cells.
-  constexpr size_t size() const { return static_cast<size_t>(panels * steps) * size_t{kPanelOutputs}; }
+  // Of the first so many panels, all groups whole; and of all.
+  constexpr size_t Cells(int first_panels) const {
+    return static_cast<size_t>(first_panels) * static_cast<size_t>(steps) * size_t{kPanelOutputs};
+  }
+  constexpr size_t size() const { return Cells(panels); }
 
   Precision precision;
   int outputs;  // n

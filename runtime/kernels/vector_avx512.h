@@ -150,7 +150,7 @@ struct Avx512Tile {
   // multiply-adds a cycle, and 10 loads feed 24 of them. One row's 8 chains take 64 bytes of weights a cycle, as much
   // as L2 gives, even of vdpbf16ps, with whose latency 4 chains took 40.
   static constexpr int kRows = 6;
-  static constexpr int Panels(int rows) { return rows <= 2 ? kMaxGroupPanels : 4; }
+  static constexpr int Panels(int rows) { return rows <= 2 ? kGroupPanels : 4; }
   static constexpr int kLinesAhead = 0;
 };
 

@@ -103,8 +103,7 @@ void ProductTile(const ProductOperands& op, PanelGroup group, int row, int panel
   const PackedLayout& layout = op.weight.layout;
   const int column = panel * kPanelOutputs, cells = layout.cells;
   const size_t stride = group.stride();
-  const uint32_t* w = op.weight.data + Offset(group.first, layout.steps * kPanelOutputs) +
-                      static_cast<size_t>(panel - group.first) * size_t{kPanelOutputs};
+  const uint32_t* w = op.weight.data + layout.Cells(group.first) + Offset(panel - group.first, kPanelOutputs);
   const uint32_t* x = static_cast<const uint32_t*>(op.x.data) + Offset(row, op.x.ld);
   typename D::Sum sum[kRows][kVectors];
   HILOMOE_UNROLL for (int r = 0; r < kRows; ++r) {

@@ -186,7 +186,7 @@ TEST(PackedLayoutTest, EveryPanelIsInOneGroupThatIsNotTooNarrow) {
       const PanelGroup group = layout.Group(panel);
       ASSERT_EQ(group.first, panel) << "of " << panels;
       ASSERT_GE(group.count, panels == 1 ? 1 : 2) << panel << " of " << panels;
-      ASSERT_LE(group.count, kMaxGroupPanels) << panel << " of " << panels;
+      ASSERT_LE(group.count, kGroupPanels) << panel << " of " << panels;
       for (; panel < group.first + group.count; ++panel) {
         const PanelGroup same = layout.Group(panel);
         ASSERT_TRUE(same.first == group.first && same.count == group.count) << panel << " of " << panels;

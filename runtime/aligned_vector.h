@@ -16,7 +16,7 @@ constexpr size_t WholeLines(size_t n) {
   return (n + kFloats - 1) / kFloats * kFloats;
 }
 
-// `bytes` from a line's begin on; from 512 KiB on in huge pages, where the system has them. Throws std::bad_alloc.
+// `bytes` from a line's begin on; from 512 KiB on whole huge pages, where the system has them. Throws std::bad_alloc.
 void* AllocateLines(size_t bytes);
 void FreeLines(void* lines, size_t bytes);
 

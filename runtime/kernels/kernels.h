@@ -39,8 +39,11 @@ struct Routing {
 // What the operands of a product are rounded to. Sums are float32, of kInt8 int32, which is exact.
 enum class Precision { kFloat32, kBfloat16, kInt8 };
 
+// On functions that are no static ones: a unit with flags of its own is never to keep a copy that others would call.
+#define HILOMOE_INLINED __attribute__((always_inline)) constexpr
+
 // Columns of a product that share a cell of four bytes.
-constexpr int ColumnsPerCell(Precision precision) {
+static constexpr int ColumnsPerCell(Precision precision) {
   return precision == Precision::kFloat32 ? 1 : precision == Precision::kBfloat16 ? 2 : 4;
 }
 
@@ -54,7 +57,7 @@ struct PanelGroup {
   int first, count;
 
   // From a step to the next one, in cells.
-  constexpr size_t stride() const { return static_cast<size_t>(count) * size_t{kPanelOutputs}; }
+  HILOMOE_INLINED size_t stride() const { return static_cast<size_t>(count) * size_t{kPanelOutputs}; }
 };
 
 // How W [n, k] is packed, for every instruction set alike. Cells of four bytes hold 1, 2 or 4 neighbouring columns of a
@@ -64,7 +67,8 @@ struct PanelGroup {
 // A step is a cell, with zeros beyond n and k; of kInt8 two more follow, what its sums become numbers by. So one row
 // reads all that it needs in one stream, which caches give up to 1.6 times as fast as streams side by side.
 struct PackedLayout {
-  constexpr PackedLayout(Precision precision_, int outputs_, int columns)
+  // columns: k.
+  HILOMOE_INLINED PackedLayout(Precision precision_, int outputs_, int columns)
       : precision(precision_),
         outputs(outputs_),
         cells((columns + ColumnsPerCell(precision_) - 1) / ColumnsPerCell(precision_)),
@@ -73,7 +77,7 @@ struct PackedLayout {
 
   // The group of a panel: eight, at the end as many as are left, but for a single one, which is too narrow for a tile:
   // the last nine are five and four.
-  constexpr PanelGroup Group(int panel) const {
+  HILOMOE_INLINED PanelGroup Group(int panel) const {
     if (panels % kGroupPanels == 1 && panels > 1 && panel >= panels - kGroupPanels - 1) {
       constexpr int kHalf = kGroupPanels / 2;
       const int last = panels - kHalf;
@@ -82,23 +86,23 @@ struct PackedLayout {
     const int first = panel / kGroupPanels * kGroupPanels;
     return {first, panels - first < kGroupPanels ? panels - first : kGroupPanels};
   }
-  // The cell of an output and a step, in the order of W in memory.
-  constexpr size_t Cell(int output, int step) const {
+  // Where in PackedWeight::data an output's cell of a step is.
+  HILOMOE_INLINED size_t Cell(int output, int step) const {
     const PanelGroup group = Group(output / kPanelOutputs);
     return Cells(group.first) + static_cast<size_t>(step) * group.stride() +
            static_cast<size_t>(output - group.first * kPanelOutputs);
   }
-  // Of the first so many panels, all groups whole; and of all.
-  constexpr size_t Cells(int first_panels) const {
+  // How many cells the first panels take, where no group is cut, and all.
+  HILOMOE_INLINED size_t Cells(int first_panels) const {
     return static_cast<size_t>(first_panels) * static_cast<size_t>(steps) * size_t{kPanelOutputs};
   }
-  constexpr size_t size() const { return Cells(panels); }
+  HILOMOE_INLINED size_t size() const { return Cells(panels); }
 
   Precision precision;
   int outputs;  // n
   int cells;    // ceil(k / columns of a cell)
-  int steps;
-  int panels;
+  int steps;    // of a group
+  int panels;   // ceil(n / kPanelOutputs)
 };
 
 struct PackedWeight {

@@ -32,9 +32,9 @@ struct ProductOperands {
   int ldy;
 };
 
-// A tile's sums, from row `row` and output `column` on, on their way to y; w: what follows its weights; kWhole: all of
-// its columns are outputs. One thing after the other for the whole tile: what depends on the operands is asked once,
-// not for every vector.
+// A tile's sums, from row `row` and output `column` on, on their way to y; w: what follows its weights, `stride`
+// cells to a step; kWhole: all of its columns are outputs. One thing after the other for the whole tile: what depends
+// on the operands is asked once, not for every vector.
 template <class D, bool kWhole, int kRows, int kVectors>
 __attribute__((always_inline)) inline void FinishTile(const ProductOperands& operands, int row, int column,
                                                       const uint32_t* w, size_t stride,

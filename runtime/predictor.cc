@@ -73,6 +73,7 @@ struct Workspace::Buffers {
   AlignedVector<float> logits;              // [rows], of one tower
   std::vector<AlignedVector<float>> cross;  // per cross layer its output [rows, D]
   AlignedVector<std::byte> scratchpad;
+  size_t fetched = 0;  // the candidate row whose tile was fetched last
   std::vector<ServedAttention::Runner> attention;
   std::vector<ServedBlock::Runner> blocks;
   RoutingStatistics::Worker* const routing;  // null: not counted
@@ -128,15 +129,22 @@ struct Predictor::Tile {
 
 namespace {
 
-// The rows of a batch in tiles of kTileRows, the last `in_halves` of them in tiles half as large: of threads that share
-// a batch, the last one is done earlier so. The first tile has what is left: its embeddings are the ones that nothing
-// is evaluated before, to fetch them beside.
+// The rows of a batch in tiles of kTileRows. Where workers share the batch, the last tiles are smaller, a half and two
+// quarters for each of them, so that all are done at nearly the same time. The first tile has what is left: its
+// embeddings are the ones that nothing is evaluated before, to fetch them beside.
 class Tiling {
  public:
-  Tiling(size_t rows, size_t in_halves)
-      : rows_(rows), halves_(Tiles(std::min(rows, in_halves), kHalf)), count_(halves_) {
-    const size_t halved = std::min(rows, halves_ * kHalf);
-    count_ += Tiles(rows - halved, kTileRows);
+  Tiling(size_t rows, size_t workers) : rows_(rows) {
+    if (workers > 1) {
+      ends_[0].tiles = 2 * workers;
+      ends_[1].tiles = workers;
+    }
+    size_t left = rows;
+    for (Run& run : ends_) {
+      run.tiles = std::min(run.tiles, (left + run.rows - 1) / run.rows);
+      left -= std::min(left, run.tiles * run.rows);
+      count_ += run.tiles;
+    }
   }
 
   size_t count() const { return count_; }
@@ -148,18 +156,24 @@ class Tiling {
   int rows(size_t tile) const { return static_cast<int>(begin(tile + 1) - begin(tile)); }
 
  private:
-  static constexpr size_t kHalf = kTileRows / 2, kFew = kTileRows / 4;
+  struct Run {
+    size_t rows, tiles;
+  };
+  static constexpr size_t kFew = kTileRows / 4;
 
-  static size_t Tiles(size_t rows, size_t each) { return (rows + each - 1) / each; }
-  // Counted from the end.
   size_t Boundary(size_t tile) const {
-    const size_t left = count_ - std::min(tile, count_), halves = std::min(left, halves_);
-    return rows_ - std::min(rows_, halves * kHalf + (left - halves) * kTileRows);
+    size_t left = count_ - std::min(tile, count_), behind = 0;
+    for (const Run& run : ends_) {
+      const size_t tiles = std::min(left, run.tiles);
+      behind += tiles * run.rows;
+      left -= tiles;
+    }
+    return rows_ - std::min(rows_, behind);
   }
 
-  size_t rows_;
-  size_t halves_;  // tiles
-  size_t count_;
+  const size_t rows_;
+  size_t count_ = 0;
+  Run ends_[3] = {{kTileRows / 4, 0}, {kTileRows / 2, 0}, {kTileRows, SIZE_MAX}};  // from the last tile on
 };
 
 }  // namespace
@@ -207,9 +221,11 @@ void Predictor::EvaluateTile(const EncodedBatch& batch, const Tile& tile, Worksp
   Workspace::Buffers& b = *buffers;
   const size_t D = spec.input_width(), begin = tile.begin;
   const int rows = tile.rows, context_step = tile.context_step;
+  if (b.fetched != begin) state.gather.Prefetch(batch, false, begin, rows);  // it was expected to go to someone else
   state.gather.Features(batch, false, begin, rows, b.x.data());
   // The next tile's, while this one is evaluated.
   state.gather.Prefetch(batch, false, tile.next, tile.next_rows);
+  b.fetched = tile.next;
   for (size_t i = 0; i < b.attention.size(); ++i) b.attention[i].Run(batch, begin, rows, tile.context.attention[i]);
   for (int r = 0; r < rows && state.NeedsWholeRows(); ++r) {
     std::memcpy(&b.x[static_cast<size_t>(r) * D], &tile.context.context_x[static_cast<size_t>(r * context_step) * D],
@@ -246,19 +262,24 @@ void Predictor::EvaluateTile(const EncodedBatch& batch, const Tile& tile, Worksp
 }
 
 void Predictor::Evaluate(const EncodedBatch& batch, Workspace* workspace, absl::Span<float> logits) const {
-  EvaluateUnless([] { return false; }, batch, workspace, logits, [](absl::Span<float>) {});
+  EvaluateUnless([] { return false; }, false, batch, workspace, logits, [](absl::Span<float>) {});
 }
 
-bool Predictor::EvaluateUnless(absl::FunctionRef<bool()> abandoned, const EncodedBatch& batch, Workspace* workspace,
-                               absl::Span<float> logits, absl::FunctionRef<void(absl::Span<float>)> finish) const {
+bool Predictor::EvaluateUnless(absl::FunctionRef<bool()> abandoned, bool context_evaluated, const EncodedBatch& batch,
+                               Workspace* workspace, absl::Span<float> logits,
+                               absl::FunctionRef<void(absl::Span<float>)> finish) const {
   Workspace::Buffers& b = *workspace->buffers_;
   const PredictorHelpers* const helpers = workspace->helpers_;
   const bool split = helpers != nullptr && helpers->Split(batch.candidate_rows);
-  const Tiling tiling(batch.candidate_rows, split ? kTileRows * (helpers->workspaces_.size() + 1) : 0);
+  const Tiling tiling(batch.candidate_rows, split ? helpers->workspaces_.size() + 1 : 1);
   const bool shared = batch.context_rows == 1;
-  state_->gather.Prefetch(batch, false, 0, tiling.rows(0));  // while the context is evaluated
+  b.fetched = batch.candidate_rows;  // of this batch, none
+  if (!context_evaluated) {
+    state_->gather.Prefetch(batch, false, 0, tiling.rows(0));  // while the context is evaluated
+    b.fetched = 0;
+    if (shared) EvaluateContext(batch, 0, 1, &b);
+  }
   if (shared) {
-    EvaluateContext(batch, 0, 1, &b);
     for (ServedAttention::Runner& attention : b.attention) attention.PrepareContext(batch);
   }
   std::atomic<bool> stopped{false};
@@ -288,22 +309,29 @@ bool Predictor::EvaluateUnless(absl::FunctionRef<bool()> abandoned, const Encode
 absl::Status Predictor::Predict(const RequestView& request, Workspace* workspace, absl::Span<float> scores,
                                 PredictTimes* times, absl::FunctionRef<bool()> abandoned) const {
   const uint64_t start = times != nullptr ? NowNs() : 0;
+  const PredictorHelpers* const helpers = workspace->helpers_;
+  const bool split = helpers != nullptr && helpers->Split(request.num_candidates);
   const auto run = [&](size_t tasks, absl::FunctionRef<void(size_t)> work) {
-    const PredictorHelpers* const helpers = workspace->helpers_;
     if (helpers == nullptr) {
       for (size_t task = 0; task < tasks; ++task) work(task);
       return;
     }
-    const bool split = helpers->Split(request.num_candidates);
     helpers->team_->Run(tasks, split, [work](int /*worker*/, size_t task, size_t /*next*/) { work(task); });
   };
-  HILOMOE_RETURN_IF_ERROR(
-      state_->encoder.Encode(request, &workspace->batch, &workspace->counts, &workspace->columns_, run));
+  bool context_evaluated = false;
+  const auto evaluate_context = [&] {
+    // While other threads still encode candidates. One alone does it later, when it can fetch the first tile meanwhile.
+    if (!split) return;
+    EvaluateContext(workspace->batch, 0, 1, workspace->buffers_.get());
+    context_evaluated = true;
+  };
+  HILOMOE_RETURN_IF_ERROR(state_->encoder.Encode(request, &workspace->batch, &workspace->counts, &workspace->columns_,
+                                                 run, evaluate_context));
   const uint64_t encoded = times != nullptr ? NowNs() : 0;
   const auto sigmoid = [](absl::Span<float> tile) {
     for (float& score : tile) score = static_cast<float>(1 / (1 + std::exp(-static_cast<double>(score))));
   };
-  if (!EvaluateUnless(abandoned, workspace->batch, workspace, scores, sigmoid)) {
+  if (!EvaluateUnless(abandoned, context_evaluated, workspace->batch, workspace, scores, sigmoid)) {
     return absl::CancelledError("the evaluation was abandoned");
   }
   if (const auto bad = std::find_if(scores.begin(), scores.end(), [](float score) { return std::isnan(score); });

@@ -24,7 +24,7 @@ struct PredictorOptions {
   kernels::InstructionSet instruction_set = kernels::InstructionSet::kAvx512Bf16;  // at most this one
 };
 
-// Wall time of the two steps of a call.
+// Wall time of the two steps of a call. Of a request that is split, the context is evaluated in the first one.
 struct PredictTimes {
   uint64_t encode_ns = 0;
   uint64_t evaluate_ns = 0;
@@ -109,8 +109,9 @@ class Predictor {
   explicit Predictor(std::unique_ptr<State> state);
   void EvaluateContext(const EncodedBatch& batch, size_t begin, int rows, Workspace::Buffers* buffers) const;
   // False: abandoned. finish: of every tile's logits, on the thread that has evaluated it.
-  bool EvaluateUnless(absl::FunctionRef<bool()> abandoned, const EncodedBatch& batch, Workspace* workspace,
-                      absl::Span<float> logits, absl::FunctionRef<void(absl::Span<float>)> finish) const;
+  bool EvaluateUnless(absl::FunctionRef<bool()> abandoned, bool context_evaluated, const EncodedBatch& batch,
+                      Workspace* workspace, absl::Span<float> logits,
+                      absl::FunctionRef<void(absl::Span<float>)> finish) const;
   struct Tile;
   void EvaluateTile(const EncodedBatch& batch, const Tile& tile, Workspace::Buffers* buffers, float* logits) const;
 

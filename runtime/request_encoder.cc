@@ -65,7 +65,9 @@ RequestEncoder::RequestEncoder(const ModelSpec& spec, absl::Span<const Vocabular
     order_.push_back(static_cast<int>(f));
   }
   std::sort(by_id_.begin(), by_id_.end());
-  std::stable_partition(order_.begin(), order_.end(), [&](int f) { return !spec_.features()[f].is_context(); });
+  const auto context =
+      std::stable_partition(order_.begin(), order_.end(), [&](int f) { return !spec_.features()[f].is_context(); });
+  candidate_features_ = static_cast<size_t>(context - order_.begin());
   std::sort(by_name_.begin(), by_name_.end());
 }
 
@@ -418,7 +420,8 @@ absl::Status RequestEncoder::EncodeFeature(int f, const FeatureColumn& found, En
 }
 
 absl::Status RequestEncoder::Encode(const RequestView& request, EncodedBatch* batch, EncodeCounts* counts,
-                                    std::vector<FeatureColumn>* columns, RunTasks run) const {
+                                    std::vector<FeatureColumn>* columns, RunTasks run,
+                                    absl::FunctionRef<void()> context_encoded) const {
   const size_t n = spec_.features().size();
   batch->features.resize(n);
   if (counts != nullptr) {
@@ -429,8 +432,7 @@ absl::Status RequestEncoder::Encode(const RequestView& request, EncodedBatch* ba
   HILOMOE_RETURN_IF_ERROR(AssignColumns(request, batch, counts, columns));
   PrefetchFirstIds(*columns);
   std::atomic<size_t> failed{n};  // the first feature that cannot be encoded; those behind it need not be
-  run(n, [&](size_t task) {
-    const auto f = static_cast<size_t>(order_[task]);
+  const auto encode = [&](size_t f) {
     size_t first = failed.load(std::memory_order_relaxed);
     if (f > first) return;
     FeatureColumn& found = (*columns)[f];
@@ -438,6 +440,12 @@ absl::Status RequestEncoder::Encode(const RequestView& request, EncodedBatch* ba
     if (found.status.ok()) return;
     while (f < first && !failed.compare_exchange_weak(first, f, std::memory_order_relaxed)) {
     }
+  };
+  const bool one_context = batch->context_rows == 1;
+  run(one_context ? candidate_features_ + 1 : n, [&](size_t task) {
+    if (!one_context || task < candidate_features_) return encode(static_cast<size_t>(order_[task]));
+    for (; task < n; ++task) encode(static_cast<size_t>(order_[task]));
+    if (failed.load(std::memory_order_relaxed) == n) context_encoded();
   });
   if (failed < n) return (*columns)[failed].status;
   for (const AttentionSpec& attention : spec_.attention()) {
@@ -448,9 +456,10 @@ absl::Status RequestEncoder::Encode(const RequestView& request, EncodedBatch* ba
 
 absl::Status RequestEncoder::Encode(const RequestView& request, EncodedBatch* batch, EncodeCounts* counts) const {
   std::vector<FeatureColumn> columns;
-  return Encode(request, batch, counts, &columns, [](size_t tasks, absl::FunctionRef<void(size_t)> work) {
+  const auto in_order = [](size_t tasks, absl::FunctionRef<void(size_t)> work) {
     for (size_t task = 0; task < tasks; ++task) work(task);
-  });
+  };
+  return Encode(request, batch, counts, &columns, in_order, [] {});
 }
 
 }  // namespace hilomoe

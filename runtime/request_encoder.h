@@ -47,10 +47,12 @@ class RequestEncoder {
   // context is refused. INVALID_ARGUMENT names the feature: wrong type, wrong number of rows, a number that is not
   // finite, a required feature that is absent, a feature that stands twice, sequences of different lengths side by
   // side; the first such feature in the order of the spec. On an error the outputs hold nothing of use. `counts` may be
-  // null. A task of `run` is a feature; candidates' come first, and the small ones of one context last, so that threads
-  // end together.
+  // null. A task of `run` is a feature, candidates' first; a context of one row, whose features are small, is one task,
+  // the last, which calls context_encoded when no feature has failed yet. Its features are not aligned with one another
+  // then, and those of the candidates may be still to come.
   absl::Status Encode(const RequestView& request, EncodedBatch* batch, EncodeCounts* counts,
-                      std::vector<FeatureColumn>* columns, RunTasks run) const;
+                      std::vector<FeatureColumn>* columns, RunTasks run,
+                      absl::FunctionRef<void()> context_encoded) const;
   // The same on this thread alone, with an allocation.
   absl::Status Encode(const RequestView& request, EncodedBatch* batch, EncodeCounts* counts) const;
 
@@ -84,7 +86,8 @@ class RequestEncoder {
   std::vector<std::pair<uint32_t, int>> by_id_;            // sorted
   std::vector<std::pair<std::string_view, int>> by_name_;  // sorted
   std::vector<EncodedFeature> absent_;                     // one row per feature
-  std::vector<int> order_;                                 // of tasks
+  std::vector<int> order_;                                 // in which features are encoded, candidates' first
+  size_t candidate_features_ = 0;
 };
 
 }  // namespace hilomoe

@@ -65,8 +65,21 @@ class RequestEncoderTest : public testing::Test {
     const absl::Status status = columns_.encoder().Encode(request, &batch_, &counts_);
     for (const auto run : {&InReverse, &OnAThreadEach}) {
       EncodeCounts counts;
-      EXPECT_EQ(columns_.encoder().Encode(request, &other_batch_, &counts, &feature_columns_, *run), status);
+      EncodedBatch at_context;  // when the context was said to be encoded
+      int context_encoded = 0;
+      const auto keep = [&] {
+        ++context_encoded;
+        CopyContext(other_batch_, &at_context);
+      };
+      EXPECT_EQ(columns_.encoder().Encode(request, &other_batch_, &counts, &feature_columns_, *run, keep), status);
+      EXPECT_LE(context_encoded, other_batch_.context_rows == 1 ? 1 : 0);
       if (!status.ok()) continue;
+      EXPECT_EQ(context_encoded, batch_.context_rows == 1 ? 1 : 0);
+      if (context_encoded > 0) {
+        EncodedBatch context;
+        CopyContext(batch_, &context);
+        ExpectEqual(context, at_context);
+      }
       ExpectEqual(batch_, other_batch_);
       EXPECT_EQ(counts.values, counts_.values);
       EXPECT_EQ(counts.out_of_vocabulary, counts_.out_of_vocabulary);
@@ -74,6 +87,12 @@ class RequestEncoderTest : public testing::Test {
       EXPECT_EQ(counts.unknown_features, counts_.unknown_features);
     }
     return status;
+  }
+  void CopyContext(const EncodedBatch& batch, EncodedBatch* out) const {
+    out->features.clear();
+    for (size_t f = 0; f < batch.features.size(); ++f) {
+      if (columns_.spec().features()[f].is_context()) out->features.push_back(batch.features[f]);
+    }
   }
   // Encodes one column of two candidates.
   absl::Status EncodeTwo(const Column& column) { return Encode(2, {}, {column}); }

@@ -23,10 +23,11 @@ struct Encoding {
     return absl::OkStatus();
   }
   void Run() {
-    (void)predictor->encoder().Encode(requests[next++ % requests.size()]->view(), &batch, nullptr, &columns,
-                                      [](size_t tasks, absl::FunctionRef<void(size_t)> work) {
-                                        for (size_t task = 0; task < tasks; ++task) work(task);
-                                      });
+    const auto in_order = [](size_t tasks, absl::FunctionRef<void(size_t)> work) {
+      for (size_t task = 0; task < tasks; ++task) work(task);
+    };
+    (void)predictor->encoder().Encode(requests[next++ % requests.size()]->view(), &batch, nullptr, &columns, in_order,
+                                      [] {});
   }
 
   const Predictor* predictor;

@@ -3,7 +3,7 @@
 #include <new>
 
 #include "model/checksum_kernels.h"
-#include "xxhash.h"
+#include "model/streamed_xxh3.h"
 
 namespace hilomoe {
 namespace {

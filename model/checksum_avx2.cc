@@ -1,5 +1,5 @@
 #include "model/checksum_kernels.h"
-#include "xxhash.h"
+#include "model/streamed_xxh3.h"
 
 namespace hilomoe::internal {
 

@@ -1,6 +1,5 @@
-// XXH3's inner loop with the vectors that a file is compiled for. Both are compiled with a prefetch distance of their
-// own (model/CMakeLists.txt), which the library does not let a caller choose. `state` is the XXH3_state_t of
-// checksum.cc. Both give the same sum; neither allocates or fails.
+// XXH3's inner loop with the vectors that a file is compiled for. `state` is the XXH3_state_t of checksum.cc. Both give
+// the same sum; neither allocates or fails.
 #ifndef HILOMOE_MODEL_CHECKSUM_KERNELS_H_
 #define HILOMOE_MODEL_CHECKSUM_KERNELS_H_
 

@@ -143,7 +143,7 @@ absl::StatusOr<Vocabulary> Vocabulary::FromUncheckedBuckets(absl::Span<const Voc
 absl::Status Vocabulary::CheckBuckets(size_t begin, size_t end) const {
   FourRows faults = {};
   for (const VocabularyBucket& bucket : buckets_.subspan(begin, end - begin)) {
-    // A file's checksum is made beside, with what it needs next fetched 4 KiB ahead; memory is not to wait for us.
+    // A file's checksum is made beside, with what it needs next fetched 8 KiB ahead; memory is not to wait for us.
     __builtin_prefetch(&bucket + (size_t{6} << 10) / sizeof(bucket));
     faults |= Faults(bucket, own_rows_);
   }

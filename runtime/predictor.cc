@@ -221,7 +221,7 @@ void Predictor::EvaluateTile(const EncodedBatch& batch, const Tile& tile, Worksp
   Workspace::Buffers& b = *buffers;
   const size_t D = spec.input_width(), begin = tile.begin;
   const int rows = tile.rows, context_step = tile.context_step;
-  if (b.fetched != begin) state.gather.Prefetch(batch, false, begin, rows);  // it was expected to go to someone else
+  if (b.fetched != begin) state.gather.Prefetch(batch, false, begin, rows);  // the first one, or one not expected here
   state.gather.Features(batch, false, begin, rows, b.x.data());
   // The next tile's, while this one is evaluated.
   state.gather.Prefetch(batch, false, tile.next, tile.next_rows);

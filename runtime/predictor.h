@@ -108,7 +108,8 @@ class Predictor {
   struct State;
   explicit Predictor(std::unique_ptr<State> state);
   void EvaluateContext(const EncodedBatch& batch, size_t begin, int rows, Workspace::Buffers* buffers) const;
-  // False: abandoned. finish: of every tile's logits, on the thread that has evaluated it.
+  // False: abandoned. context_evaluated: EvaluateContext has run for the one row of a shared context, into the
+  // workspace's buffers. finish: of every tile's logits, on the thread that has evaluated it.
   bool EvaluateUnless(absl::FunctionRef<bool()> abandoned, bool context_evaluated, const EncodedBatch& batch,
                       Workspace* workspace, absl::Span<float> logits,
                       absl::FunctionRef<void(absl::Span<float>)> finish) const;

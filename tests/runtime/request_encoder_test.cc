@@ -404,6 +404,22 @@ TEST_F(RequestEncoderTest, OutputsAreReused) {
   EXPECT_THAT(feature(kItem).rows, ElementsAre(kMissingRow));
 }
 
+// What is evaluated from a context that could not be encoded would read what is not there.
+TEST_F(RequestEncoderTest, AContextThatFailsIsNotSaidToBeEncoded) {
+  const Columns good({Strings("user", {"a"})}), bad({Ids("user", {1})}), items({Ids("item", {10, 20})});
+  for (const auto run : {&InReverse, &OnAThreadEach}) {
+    int context_encoded = 0;
+    const auto encode = [&](const Columns& context) {
+      return columns_.encoder().Encode({2, context.views(), items.views()}, &batch_, nullptr, &feature_columns_, *run,
+                                       [&] { ++context_encoded; });
+    };
+    ExpectBad(encode(bad), "'user'");
+    EXPECT_EQ(context_encoded, 0);
+    EXPECT_TRUE(encode(good).ok());
+    EXPECT_EQ(context_encoded, 1);
+  }
+}
+
 TEST_F(RequestEncoderTest, CountsAddUpAndAreOptional) {
   const Columns items({Ids("item", {10, 99})});
   for (int i = 0; i < 3; ++i) ASSERT_TRUE(columns_.encoder().Encode({2, {}, items.views()}, &batch_, &counts_).ok());

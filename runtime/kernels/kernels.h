@@ -75,16 +75,18 @@ struct PackedLayout {
         steps(cells + (precision_ == Precision::kInt8 ? 2 : 0)),
         panels((outputs_ + kPanelOutputs - 1) / kPanelOutputs) {}
 
-  // The group of a panel: eight, at the end as many as are left, but for a single one, which is too narrow for a tile:
-  // the last nine are five and four.
+  // Groups of eight panels come first, what is left is one more; but a single panel is too narrow for a tile: the last
+  // nine are five and four.
+  HILOMOE_INLINED int WholeGroups() const {
+    return panels / kGroupPanels - (panels % kGroupPanels == 1 && panels > 1 ? 1 : 0);
+  }
+  // The group of a panel.
   HILOMOE_INLINED PanelGroup Group(int panel) const {
-    if (panels % kGroupPanels == 1 && panels > 1 && panel >= panels - kGroupPanels - 1) {
-      constexpr int kHalf = kGroupPanels / 2;
-      const int last = panels - kHalf;
-      return panel < last ? PanelGroup{last - kHalf - 1, kHalf + 1} : PanelGroup{last, kHalf};
-    }
-    const int first = panel / kGroupPanels * kGroupPanels;
-    return {first, panels - first < kGroupPanels ? panels - first : kGroupPanels};
+    const int whole = WholeGroups() * kGroupPanels, left = panels - whole;
+    if (panel < whole) return {panel / kGroupPanels * kGroupPanels, kGroupPanels};
+    if (left <= kGroupPanels) return {whole, left};
+    const int half = whole + (left + 1) / 2;
+    return panel < half ? PanelGroup{whole, half - whole} : PanelGroup{half, panels - half};
   }
   // Where in PackedWeight::data an output's cell of a step is.
   HILOMOE_INLINED size_t Cell(int output, int step) const {

@@ -96,8 +96,10 @@ __attribute__((always_inline)) inline void FinishTile(const ProductOperands& ope
   }
 }
 
-template <class D, int kRows, int kPanels>
-void ProductTile(const ProductOperands& op, PanelGroup group, int row, int panel) {
+// kWhole: all of its columns are known to be outputs.
+template <class D, int kRows, int kPanels, bool kWhole = false>
+__attribute__((always_inline)) inline void InlinedTile(const ProductOperands& op, PanelGroup group, int row,
+                                                       int panel) {
   constexpr int kLanes = D::V::kLanes;
   constexpr int kVectors = kPanels * kPanelOutputs / kLanes;
   const PackedLayout& layout = op.weight.layout;
@@ -120,11 +122,16 @@ void ProductTile(const ProductOperands& op, PanelGroup group, int row, int panel
       HILOMOE_UNROLL for (int v = 0; v < kVectors; ++v) sum[r][v] = D::Step(sum[r][v], spread, weights[v]);
     }
   }
-  if (column + kPanels * kPanelOutputs <= layout.outputs) {
+  if (kWhole || column + kPanels * kPanelOutputs <= layout.outputs) {
     FinishTile<D, true>(op, row, column, w, stride, sum);
   } else {
     FinishTile<D, false>(op, row, column, w, stride, sum);
   }
+}
+
+template <class D, int kRows, int kPanels>
+void ProductTile(const ProductOperands& op, PanelGroup group, int row, int panel) {
+  InlinedTile<D, kRows, kPanels>(op, group, row, panel);
 }
 
 // Tiles of `panels` panels, at most kPanels, for rows from `row` up to `end`, kRows at a time.
@@ -158,10 +165,49 @@ void ProductRows(const ProductOperands& op, PanelGroup group, int row) {
   });
 }
 
+// A group of at most kPanels, in one tile.
+template <class D, int kPanels>
+__attribute__((always_inline)) inline void GroupOfOneRow(const ProductOperands& op, PanelGroup group) {
+  if constexpr (kPanels > 1) {
+    if (group.count < kPanels) return GroupOfOneRow<D, kPanels - 1>(op, group);
+  }
+  InlinedTile<D, 1, kPanels>(op, group, 0, group.first);
+}
+
+// A single row takes as long as its weights take to arrive, so what counts is how early the processor asks for them. On
+// Zen 5 that hangs on which instructions load them: int8 weights that are read in turn come up to a tenth faster where
+// a group is not loaded by the instructions that have just loaded another, as if these had to learn their stride anew.
+// So four copies of the loop take turns, and nothing is called in between.
+template <class D>
+void ProductOfOneRow(const ProductOperands& operands) {
+  static_assert(D::Panels(1) == kGroupPanels);
+  const PackedWeight weight = operands.weight;  // a copy stays in registers
+  const ProductOperands op{weight, operands.x, operands.store, operands.y, operands.ldy};
+  const PackedLayout& layout = weight.layout;
+  int panel = 0;
+  int whole = AtMost(layout.WholeGroups(), layout.outputs / (kGroupPanels * kPanelOutputs));
+  const auto whole_group = [&]() __attribute__((always_inline)) {
+    if (whole-- == 0) return false;
+    InlinedTile<D, 1, kGroupPanels, true>(op, {panel, kGroupPanels}, 0, panel);
+    panel += kGroupPanels;
+    return true;
+  };
+  while (whole_group() && whole_group() && whole_group() && whole_group()) {
+  }
+  while (panel < layout.panels) {
+    const PanelGroup group = layout.Group(panel);
+    GroupOfOneRow<D, kGroupPanels>(op, group);
+    panel += group.count;
+  }
+}
+
 template <class D>
 void Product(const PackedWeight& weight, int rows, const PackedRows& x, const ProductStore& store, float* y, int ldy) {
   constexpr int kRows = D::kRows, kPanels = D::Panels(kRows);
   const ProductOperands op{weight, x, store, y, ldy};
+  if constexpr (D::Panels(1) == kGroupPanels) {
+    if (rows == 1) return ProductOfOneRow<D>(op);
+  }
   const PackedLayout& layout = weight.layout;
   const int few = rows % kRows % 4, many = rows - few;
   for (int panel = 0; panel < layout.panels;) {

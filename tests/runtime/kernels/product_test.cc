@@ -204,6 +204,8 @@ TEST_P(ProductTest, EqualsSumsInDoubleAndARowDependsOnItselfAlone) {
       }
     }
     Check(precision, 64, 464, 624);
+    // A row of one to five whole groups, with and without more after them, the last output's panel full or not.
+    for (const int outputs : {256, 464, 512, 640, 700, 761}) Check(precision, 1, outputs, 9);
   }
 }
 

@@ -7,6 +7,7 @@
 #include <set>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "tools/bench/machine/huge_buffer.h"
@@ -61,35 +62,41 @@ const MachineKernels& Reader() {
   return *reader;
 }
 
-// Reads the words that `make` gives a thread, `times` times.
+// Reads all words that `make` gives a thread, `times` times; `bytes`: how much they are.
 Case Read(const std::string& name, size_t bytes, size_t times, int threads,
-          std::function<std::shared_ptr<const uint64_t>(int thread)> make) {
+          std::function<std::vector<Words>(int thread)> make) {
   const MachineKernels& kernels = Reader();
   Case c = Limit(name, kernels.instruction_set, threads);
   c.work.bytes = static_cast<double>(bytes * times);
-  c.prepare = [&kernels, bytes, times, make = std::move(make)](int thread) -> absl::StatusOr<Operands> {
-    const std::shared_ptr<const uint64_t> words = make(thread);
-    const size_t count = bytes / sizeof(uint64_t) / kReadWords * kReadWords;
+  c.prepare = [&kernels, times, make = std::move(make)](int thread) -> absl::StatusOr<Operands> {
+    const auto words = std::make_shared<const std::vector<Words>>(make(thread));
+    const auto count = [](const Words& w) { return w.bytes / sizeof(uint64_t) / kReadWords * kReadWords; };
     Operands operands;
     operands.run = [&kernels, words, count, times] {
-      for (size_t i = 0; i < times; ++i) g_sink = static_cast<double>(kernels.read(words.get(), count));
+      for (size_t i = 0; i < times; ++i) {
+        for (const Words& w : *words) g_sink = static_cast<double>(kernels.read(w.first.get(), count(w)));
+      }
     };
     operands.verify = [&kernels, words, count]() -> absl::Status {
-      uint64_t expected = 0;
-      for (size_t i = 0; i < count; ++i) expected += words.get()[i];
-      if (kernels.read(words.get(), count) == expected) return absl::OkStatus();
-      return absl::DataLossError("the sum of the words is wrong");
+      for (const Words& w : *words) {
+        uint64_t expected = 0;
+        for (size_t i = 0; i < count(w); ++i) expected += w.first.get()[i];
+        if (kernels.read(w.first.get(), count(w)) != expected) {
+          return absl::DataLossError("the sum of the words is wrong");
+        }
+      }
+      return absl::OkStatus();
     };
     return operands;
   };
   return c;
 }
 
-std::shared_ptr<const uint64_t> RandomWords(size_t bytes, int thread) {
+std::vector<Words> RandomWords(size_t bytes, int thread) {
   const auto buffer = std::make_shared<HugeBuffer>(bytes);
   std::mt19937_64 engine(static_cast<uint64_t>(thread));
   for (size_t i = 0; i < bytes / sizeof(uint64_t); ++i) buffer->words()[i] = engine();
-  return {buffer, buffer->words()};
+  return {{{buffer, buffer->words()}, bytes}};
 }
 
 constexpr size_t kLineWords = 8;
@@ -181,7 +188,7 @@ Case Throughput(size_t bytes, int threads) {
 
 }  // namespace
 
-Case PlainRead(const std::string& name, size_t bytes, std::function<std::shared_ptr<const uint64_t>()> make) {
+Case PlainRead(const std::string& name, size_t bytes, std::function<std::vector<Words>()> make) {
   Case c = Read(name, bytes, 1, 1, [make = std::move(make)](int /*thread*/) { return make(); });
   c.group = "products";
   return c;

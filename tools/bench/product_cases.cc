@@ -15,6 +15,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "model/reference.h"
+#include "model/status_macros.h"
 #include "model/stored_matrix.h"
 #include "runtime/packed_product.h"
 #include "tools/bench/random_numbers.h"
@@ -32,10 +33,15 @@ struct Shape {
   const char* name;
   size_t n, k;
 };
-constexpr Shape kShapes[] = {{"block 1", 464, 624},
-                             {"block 1, context's half", 464, 416},
-                             {"block 1, candidate's half", 464, 208},
-                             {"blocks 2 and 3", 464, 400}};
+constexpr Shape kBlock1 = {"block 1", 464, 624}, kContextHalf = {"block 1, context's half", 464, 416},
+                kCandidateHalf = {"block 1, candidate's half", 464, 208}, kBlock2 = {"blocks 2 and 3", 464, 400},
+                kBlock3 = {"block 3", 464, 400};  // as block 2, elsewhere in memory
+
+// One after the other, as a request of one candidate makes them.
+struct Turn {
+  std::string name;
+  std::vector<Shape> shapes;
+};
 
 std::vector<std::byte> RandomWeight(const Shape& shape, Precision precision) {
   const AlignedVector<float> numbers = RandomNumbers(shape.n * shape.k, 21);
@@ -118,28 +124,48 @@ double WeightBytes(const Shape& shape, Precision precision) {
   return PackedBytes(precision) * n * k + (precision == Precision::kInt8 ? 8 * n : 0);
 }
 
-Case ProductCase(const Shape& shape, int rows, Precision precision, const Kernels& kernels) {
+Case ProductCase(const Turn& turn, int rows, Precision precision, const Kernels& kernels) {
   Case c;
   c.group = "products";
-  c.name = absl::StrCat(shape.name, ", ", shape.k, " to ", shape.n, ", rows ", rows, ", ", PrecisionName(precision));
+  c.name = absl::StrCat(turn.name, ", rows ", rows, ", ", PrecisionName(precision));
   c.instruction_set = kernels.name;
-  const double n = static_cast<double>(shape.n), k = static_cast<double>(shape.k);
-  c.work.flops = 2 * rows * n * k;
   c.work.precision = PrecisionName(precision);
-  c.work.bytes = WeightBytes(shape, precision) + 4 * rows * k;
-  c.prepare = [shape, rows, precision, &kernels](int) -> absl::StatusOr<Operands> {
-    const auto product = std::make_shared<Product>(shape, precision, rows, kernels);
-    return Operands{[product] { return product->Verify(); }, [product] { product->Run(); }};
+  for (const Shape& shape : turn.shapes) {
+    const double n = static_cast<double>(shape.n), k = static_cast<double>(shape.k);
+    c.work.flops += 2 * rows * n * k;
+    c.work.bytes += WeightBytes(shape, precision) + 4 * rows * k;
+  }
+  c.prepare = [turn, rows, precision, &kernels](int) -> absl::StatusOr<Operands> {
+    const auto products = std::make_shared<std::vector<std::unique_ptr<Product>>>();
+    for (const Shape& shape : turn.shapes) {
+      products->push_back(std::make_unique<Product>(shape, precision, rows, kernels));
+    }
+    Operands operands;
+    operands.verify = [products]() -> absl::Status {
+      for (const auto& product : *products) HILOMOE_RETURN_IF_ERROR(product->Verify());
+      return absl::OkStatus();
+    };
+    operands.run = [products] {
+      for (const auto& product : *products) product->Run();
+    };
+    return operands;
   };
   return c;
 }
 
-Case ReadOfWeight(const Shape& shape, Precision precision) {
-  return PlainRead(absl::StrCat(shape.name, ", plain read of its weight, ", PrecisionName(precision)),
-                   static_cast<size_t>(WeightBytes(shape, precision)),
-                   [shape, precision]() -> std::shared_ptr<const uint64_t> {
-                     const std::shared_ptr<const Weight> weight = SharedWeight(shape, precision);
-                     return {weight, reinterpret_cast<const uint64_t*>(weight->product.weight().data)};
+Case ReadOfWeights(const Turn& turn, Precision precision) {
+  double bytes = 0;
+  for (const Shape& shape : turn.shapes) bytes += WeightBytes(shape, precision);
+  const char* const what = turn.shapes.size() == 1 ? ", plain read of its weight, " : ", plain read of their weights, ";
+  return PlainRead(absl::StrCat(turn.name, what, PrecisionName(precision)), static_cast<size_t>(bytes),
+                   [turn, precision] {
+                     std::vector<Words> words;
+                     for (const Shape& shape : turn.shapes) {
+                       const std::shared_ptr<const Weight> weight = SharedWeight(shape, precision);
+                       const auto* const first = reinterpret_cast<const uint64_t*>(weight->product.weight().data);
+                       words.push_back({{weight, first}, static_cast<size_t>(WeightBytes(shape, precision))});
+                     }
+                     return words;
                    });
 }
 
@@ -213,7 +239,7 @@ void AddConversions(std::vector<Case>* cases) {
 }  // namespace
 
 void AddProductCases(const Suite& suite, std::vector<Case>* cases) {
-  const auto add = [&](const Shape& shape, int rows, Precision precision, std::string* float32) {
+  const auto add = [&](const Turn& turn, int rows, Precision precision, std::string* float32) {
     // The product and the conversion of what it is given.
     const auto code = [precision](const Kernels& kernels) {
       return std::make_tuple(kernels.product[static_cast<int>(precision)],
@@ -221,7 +247,7 @@ void AddProductCases(const Suite& suite, std::vector<Case>* cases) {
                              precision == Precision::kBfloat16 ? kernels.round_to_bfloat16 : nullptr);
     };
     for (const Kernels* kernels : SupportedKernels(code)) {
-      Case c = ProductCase(shape, rows, precision, *kernels);
+      Case c = ProductCase(turn, rows, precision, *kernels);
       if (code(*kernels) != code(kernels::SelectKernels())) {
         if (rows == kTileRows) cases->push_back(c);
         continue;
@@ -231,8 +257,8 @@ void AddProductCases(const Suite& suite, std::vector<Case>* cases) {
       } else {
         c.compared_with.push_back(*float32);
       }
-      if (rows == 1) {  // bound by reading its weight
-        cases->push_back(ReadOfWeight(shape, precision));
+      if (rows == 1) {  // bound by reading weights
+        cases->push_back(ReadOfWeights(turn, precision));
         c.compared_with.push_back(FullName(cases->back()));
       }
       AddWarmAndFlushed(c, cases);
@@ -242,12 +268,17 @@ void AddProductCases(const Suite& suite, std::vector<Case>* cases) {
       cases->push_back(c);
     }
   };
-  for (const Shape& shape : kShapes) {
+  const auto add_all = [&](const Turn& turn, int rows) {
+    std::string float32;
+    for (const Precision precision : kPrecisions) add(turn, rows, precision, &float32);
+  };
+  for (const Shape& shape : {kBlock1, kContextHalf, kCandidateHalf, kBlock2}) {
     for (const int rows : {1, 8, kTileRows}) {
-      std::string float32;
-      for (const Precision precision : kPrecisions) add(shape, rows, precision, &float32);
+      add_all({absl::StrCat(shape.name, ", ", shape.k, " to ", shape.n), {shape}}, rows);
     }
   }
+  add_all({"blocks 1 to 3 in turn", {kBlock1, kBlock2, kBlock3}}, 1);
+  add_all({"halves of block 1, blocks 2 and 3 in turn", {kContextHalf, kCandidateHalf, kBlock2, kBlock3}}, 1);
   AddConversions(cases);
 }
 

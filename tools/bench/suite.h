@@ -41,9 +41,13 @@ void AddLoadCases(Suite* suite, std::vector<Case>* cases);
 
 std::vector<Case> AllCases(Suite* suite);
 
-// Reading the very bytes that a product reads once, as the limits do: what a cache gives depends on how much is read
-// from it, and on where in memory that lies.
-Case PlainRead(const std::string& name, size_t bytes, std::function<std::shared_ptr<const uint64_t>()> make);
+struct Words {
+  std::shared_ptr<const uint64_t> first;  // keeps them
+  size_t bytes;
+};
+// Reading the very bytes that products read, one after the other, as the limits do: what a cache gives depends on how
+// much is read from it, and on where in memory that lies.
+Case PlainRead(const std::string& name, size_t bytes, std::function<std::vector<Words>()> make);
 
 // Adds `c` warm and flushed, each compared with cases of its own kind.
 void AddWarmAndFlushed(const Case& c, std::vector<Case>* cases);

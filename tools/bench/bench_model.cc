@@ -122,13 +122,10 @@ double BenchDenseBytes(const BenchModelOptions& options) {
   const TensorRegistry registry = TensorRegistry::ForServing(spec, no_rows);
   double bytes = 0;
   for (const TensorSpec& tensor : registry.tensors()) {
-    Precision packed = Precision::kFloat32;
-    if (tensor.storage == StorageGroup::kDense) packed = options.precision;
-    // Of int8 as bfloat16; top-k adds floats.
-    if (tensor.storage == StorageGroup::kExperts && options.top_k == 0) {
-      packed = std::min(options.precision, Precision::kBfloat16);
-    }
-    bytes += static_cast<double>(tensor.size) * PackedBytes(packed);
+    // Top-k adds rows of U as floats.
+    const bool packed =
+        tensor.storage == StorageGroup::kDense || (tensor.storage == StorageGroup::kExperts && options.top_k == 0);
+    bytes += static_cast<double>(tensor.size) * PackedBytes(packed ? options.precision : Precision::kFloat32);
   }
   return bytes;
 }

@@ -59,14 +59,17 @@ class Workspace {
 // callers' workspaces.
 class PredictorHelpers {
  public:
-  // Requests of at least so many candidates are split over the callers and `team`, which outlives this; 0 = none.
+  // Requests of at least so many candidates are split over the callers and `team`, which outlives this; 0, or a team
+  // without helpers: none.
   // statistics: as of a Workspace.
   PredictorHelpers(const Predictor& predictor, TileTeam* team, size_t split_candidates,
                    RoutingStatistics* statistics = nullptr);
 
  private:
   friend class Predictor;
-  bool Split(size_t candidates) const { return split_candidates_ > 0 && candidates >= split_candidates_; }
+  bool Split(size_t candidates) const {
+    return !workspaces_.empty() && split_candidates_ > 0 && candidates >= split_candidates_;
+  }
 
   TileTeam* const team_;
   const size_t split_candidates_;

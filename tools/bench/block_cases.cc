@@ -78,7 +78,9 @@ Work BlockWork(const BlockSpec& spec, size_t input, int rows) {
   const double kept = spec.top_k > 0 ? static_cast<double>(spec.top_k) : K;
   Work work;
   work.flops = rows * (2 * D * (O + L * K) + 2 * L * kept * O + L * (L - 1) * kept * K);
-  work.bytes = 4 * ((D + rows) * (O + L * K) + L * K * O + L * K * L * K / 2 + rows * D);
+  // Of U one row needs what it keeps; of the Gram matrix a layer reads the columns of those before.
+  const double u = L * (rows == 1 ? kept : K) * O, gram = L * (L - 1) / 2 * K * K;
+  work.bytes = 4 * (D * (O + L * K) + u + gram + rows * D);
   return work;
 }
 

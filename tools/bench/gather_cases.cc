@@ -37,7 +37,10 @@ struct Gathering {
   void Run(Way way, const BenchRequest& request, Use use) {
     const EncodedBatch* encoded = &request.expected();
     if (way == Way::kEncodeAndGather) {
-      (void)predictor.encoder().Encode(request.view(), &batch, nullptr);
+      const auto in_order = [](size_t tasks, absl::FunctionRef<void(size_t)> work) {
+        for (size_t task = 0; task < tasks; ++task) work(task);
+      };
+      (void)predictor.encoder().Encode(request.view(), &batch, nullptr, &columns, in_order, [] {});
       encoded = &batch;
     }
     for (size_t begin = 0; begin < kCandidates; begin += kTileRows) {
@@ -45,6 +48,7 @@ struct Gathering {
       if (way == Way::kPlainLoop) {
         PlainLoop(request.view(), begin, rows);
       } else {
+        gather.Prefetch(*encoded, false, begin, rows);
         gather.Features(*encoded, false, begin, rows, x.data());
       }
       use(begin, rows);
@@ -90,6 +94,7 @@ struct Gathering {
   const size_t width;
   std::vector<std::shared_ptr<const BenchRequest>> requests;
   EncodedBatch batch;
+  std::vector<RequestEncoder::FeatureColumn> columns;
   std::vector<float> x;
   size_t next = 0;
 };
@@ -113,16 +118,17 @@ void AddGatherCases(Suite* suite, std::vector<Case>* cases) {
       // cache.
       const double lines = way == Way::kGather ? 64 : 64 + 64, indices = way == Way::kGather ? 4 : 8;
       c.work.bytes = values * (indices + lines);
-      const double distinct = DistinctIds(suite->options.ids, law, kCandidates);
-      c.work.working_set = values * indices + kCategoricalFeatures / 2.0 * distinct * lines;
+      // Uniform: 128 requests in turn read some 80 MiB of buckets and rows, more than the caches keep.
+      const size_t requests = law == IdLaw::kUniform ? 128 : 8;
+      const double distinct = DistinctIds(suite->options.ids, law, requests * kCandidates);
+      c.work.working_set =
+          static_cast<double>(requests) * values * indices + kCategoricalFeatures / 2.0 * distinct * lines;
       if (law == IdLaw::kUniform) c.work.random_reads = values * (way == Way::kGather ? 1 : 2);
-      c.prepare = [suite, way, law](int thread) -> absl::StatusOr<Operands> {
+      c.prepare = [suite, way, law, requests](int thread) -> absl::StatusOr<Operands> {
         HILOMOE_ASSIGN_OR_RETURN(BenchModel* const model, suite->models.Get({.ids = suite->options.ids}));
         HILOMOE_ASSIGN_OR_RETURN(const Predictor* const predictor, model->Open());
         const auto gathering = std::make_shared<Gathering>(*predictor);
-        // Uniform: 128 requests read some 150 MiB of buckets and rows, more than the caches keep.
-        gathering->requests = MakeRequests(*model, {kCandidates, false, law}, law == IdLaw::kUniform ? 128 : 8,
-                                           static_cast<uint64_t>(thread));
+        gathering->requests = MakeRequests(*model, {kCandidates, false, law}, requests, static_cast<uint64_t>(thread));
         return Operands{[gathering, way] { return gathering->Verify(way); },
                         [gathering, way] {
                           const auto& requests = gathering->requests;

@@ -99,7 +99,8 @@ absl::StatusOr<std::vector<float>> LargeModel::Scores(const Predictor& predictor
   Workspace workspace(predictor);
   std::vector<float> scores(kCandidates);
   HILOMOE_RETURN_IF_ERROR(predictor.Predict({kCandidates, {}, columns}, &workspace, absl::MakeSpan(scores)));
-  const uint64_t unknown = workspace.counts.out_of_vocabulary[0];
+  uint64_t unknown = 0;
+  for (const uint64_t of_feature : workspace.counts.out_of_vocabulary) unknown += of_feature;
   if (unknown > 0) return absl::DataLossError(absl::StrCat(unknown, " ids of the vocabulary were not found"));
   return scores;
 }

@@ -114,6 +114,7 @@ void LayerByLayer::Evaluate(const EncodedBatch& batch, absl::Span<float> scores)
   const ServingTensors<const float>& tensors = predictor_.file().tensors();
   for (size_t begin = 0; begin < scores.size(); begin += kTileRows) {
     const int rows = static_cast<int>(std::min<size_t>(kTileRows, scores.size() - begin));
+    for (const bool context : {true, false}) gather_.Prefetch(batch, context, begin, rows);
     gather_.Features(batch, true, begin, rows, x_.data());
     gather_.Features(batch, false, begin, rows, x_.data());
     for (size_t i = 0; i < blocks_.size(); ++i) RunBlock(i, rows);

@@ -102,11 +102,14 @@ using Buffers = std::vector<std::unique_ptr<HugeBuffer>>;  // two a thread
 // as many as the file has, in turns through a thread's buffers: of less, one run differs from the next by a third. Not
 // from as much memory: what the host gave a moment ago can be slower to read than the file, which is no limit.
 Timed MemoryLimit(const std::string& name, int threads, const LoadOptions& options,
-                  std::function<void(int thread, size_t turns)> work) {
+                  std::function<absl::Status(int thread, size_t turns)> work) {
   const size_t bytes = options.buffer_bytes() * static_cast<size_t>(threads);
   const size_t turns = std::max<size_t>(1, options.file_bytes / bytes);
   const auto run = [threads, turns, work = std::move(work)]() -> absl::StatusOr<double> {
-    return TimeThreads(threads, [&](int t) { work(t, turns); });
+    std::vector<absl::Status> done(static_cast<size_t>(threads));
+    const double seconds = TimeThreads(threads, [&](int t) { done[static_cast<size_t>(t)] = work(t, turns); });
+    for (const absl::Status& status : done) HILOMOE_RETURN_IF_ERROR(status);
+    return seconds;
   };
   return {WithThreads(name, threads), static_cast<double>(bytes * turns), {}, run};
 }
@@ -115,6 +118,7 @@ Timed ReadLimit(int threads, const LoadOptions& options, const Buffers& buffers)
   const size_t words = options.buffer_bytes() / sizeof(uint64_t);
   return MemoryLimit(kReadMemory, threads, options, [reader = Reader(), words, &buffers](int t, size_t turns) {
     for (size_t i = 0; i < turns; ++i) g_sink = reader->read(buffers[2 * t]->words(), words);
+    return absl::OkStatus();
   });
 }
 
@@ -122,42 +126,54 @@ Timed CopyLimit(int threads, const LoadOptions& options, const Buffers& buffers)
   const size_t bytes = options.buffer_bytes();
   return MemoryLimit(kCopyMemory, threads, options, [bytes, &buffers](int t, size_t turns) {
     for (size_t i = 0; i < turns; ++i) std::memcpy(buffers[2 * t + 1]->words(), buffers[2 * t]->words(), bytes);
+    return absl::OkStatus();
   });
 }
 
 Timed CopyToFreshLimit(int threads, const LoadOptions& options, const Buffers& buffers) {
   const size_t bytes = options.buffer_bytes();
-  return MemoryLimit(kCopyToFreshMemory, threads, options, [bytes, &buffers](int t, size_t turns) {
-    const absl::StatusOr<AnonymousMemory> fresh = AnonymousMemory::Allocate(bytes * turns);
-    for (size_t i = 0; i < turns && fresh.ok(); ++i) {
-      std::memcpy(fresh->data() + i * bytes, buffers[2 * t]->words(), bytes);
-    }
+  return MemoryLimit(kCopyToFreshMemory, threads, options, [bytes, &buffers](int t, size_t turns) -> absl::Status {
+    HILOMOE_ASSIGN_OR_RETURN(const AnonymousMemory fresh, AnonymousMemory::Allocate(bytes * turns));
+    for (size_t i = 0; i < turns; ++i) std::memcpy(fresh.data() + i * bytes, buffers[2 * t]->words(), bytes);
+    return absl::OkStatus();
   });
 }
 
 // A thread's share of a mapped file, read; before that brought into sight where it is new.
-void ReadShare(FileBytes* bytes, int thread, int threads, bool is_new) {
+absl::Status ReadShare(FileBytes* bytes, int thread, int threads, bool is_new) {
   const MachineKernels* const reader = Reader();
-  const size_t pieces = bytes->size() / kMapBytes, t = static_cast<size_t>(thread), of = static_cast<size_t>(threads);
+  const size_t pieces = (bytes->size() + kMapBytes - 1) / kMapBytes;
+  const size_t t = static_cast<size_t>(thread), of = static_cast<size_t>(threads);
   for (size_t i = pieces * t / of; i < pieces * (t + 1) / of; ++i) {
-    if (is_new && !bytes->Load(i * kMapBytes, (i + 1) * kMapBytes).ok()) return;
-    const std::byte* const piece = bytes->data() + i * kMapBytes;
-    g_sink = reader->read(reinterpret_cast<const uint64_t*>(piece), kMapBytes / sizeof(uint64_t));
+    const size_t begin = i * kMapBytes, end = std::min(begin + kMapBytes, bytes->size());
+    if (is_new) HILOMOE_RETURN_IF_ERROR(bytes->Load(begin, end));
+    const auto* const words = reinterpret_cast<const uint64_t*>(bytes->data() + begin);
+    g_sink = reader->read(words, (end - begin) / sizeof(uint64_t) / kReadWords * kReadWords);
   }
+  return absl::OkStatus();
+}
+
+// Reads a mapped file on all threads at once: seconds.
+absl::StatusOr<double> TimeRead(FileBytes* bytes, int threads, bool is_new) {
+  std::vector<absl::Status> read(static_cast<size_t>(threads));
+  const double seconds =
+      TimeThreads(threads, [&](int t) { read[static_cast<size_t>(t)] = ReadShare(bytes, t, threads, is_new); });
+  for (const absl::Status& status : read) HILOMOE_RETURN_IF_ERROR(status);
+  return seconds;
 }
 
 // The memory that the file itself lies in: it can be slower than that of the buffers, and so much of it is more than
 // the processor knows the addresses of (with small pages, a host's as well).
 Timed ReadMappedLimit(int threads, FileBytes* mapped) {
   return {WithThreads(kReadMapped, threads), static_cast<double>(mapped->size()), {}, [threads, mapped] {
-            return TimeThreads(threads, [&](int t) { ReadShare(mapped, t, threads, false); });
+            return TimeRead(mapped, threads, false);
           }};
 }
 
 absl::StatusOr<double> TimeMapAndRead(const std::string& path, int threads) {
   const Clock::time_point start = Clock::now();
   HILOMOE_ASSIGN_OR_RETURN(FileBytes bytes, FileBytes::Open(path, FileMemory::kMap));
-  TimeThreads(threads, [&](int t) { ReadShare(&bytes, t, threads, true); });
+  HILOMOE_RETURN_IF_ERROR(TimeRead(&bytes, threads, true).status());
   const double seconds = SecondsSince(start);
   HILOMOE_RETURN_IF_ERROR(bytes.FinishLoading());
   return seconds;
@@ -282,7 +298,7 @@ absl::Status RunLoads(const LoadOptions& options, std::FILE* messages) {
     HILOMOE_ASSIGN_OR_RETURN(expected, model->Scores(*predictor));
   }
   HILOMOE_ASSIGN_OR_RETURN(FileBytes mapped, FileBytes::Open(model->path(), FileMemory::kMap));
-  ReadShare(&mapped, 0, 1, true);
+  HILOMOE_RETURN_IF_ERROR(ReadShare(&mapped, 0, 1, true));
   Buffers buffers;
   for (int i = 0; i < 2 * options.threads; ++i) buffers.push_back(std::make_unique<HugeBuffer>(options.buffer_bytes()));
   std::printf("%zu bytes in a warm page cache, 16 tables of %u ids with vocabularies; %d rounds\n\n", mapped.size(),

@@ -14,7 +14,7 @@
 namespace hilomoe::bench {
 namespace {
 
-// On threads: one request on all of them. Every request of two tiles is split, so that also what is gained at the
+// On threads: one request on all of them. Requests of more than a tile are split, so that also what is gained at the
 // server's least (split_candidates) is measured.
 struct Prediction {
   Prediction(const Predictor& predictor_, std::unique_ptr<TileTeam> team_, uint32_t routing_sample)
@@ -75,6 +75,12 @@ Case MakeCase(Suite* suite, const PredictorCase& what) {
   c.work.flops = what.flat ? n * static_cast<double>(flops.row)
                            : static_cast<double>(flops.request) + n * static_cast<double>(flops.candidate);
   c.work.bytes = BenchDenseBytes(options);
+  if (what.top_k > 0 && what.candidates == 1) {  // of U the rows that are kept
+    const ModelSpec spec = BenchSpec(options);
+    for (const BlockSpec& block : spec.blocks()) {
+      c.work.bytes -= 4.0 * static_cast<double>(block.layers * (block.experts - block.top_k) * block.width);
+    }
+  }
   c.prepare = [suite, what, options](int thread) -> absl::StatusOr<Operands> {
     HILOMOE_ASSIGN_OR_RETURN(BenchModel* const model, suite->models.Get(options));
     HILOMOE_ASSIGN_OR_RETURN(const Predictor* const predictor, model->Open(what.kernels->instruction_set));
@@ -122,7 +128,7 @@ void AddPredictorCases(Suite* suite, std::vector<Case>* cases) {
       cases->push_back(c);
     }
   }
-  // Two tiles are the least that can be split.
+  // 128: the least that a server splits unless it is told otherwise.
   for (const size_t candidates : {size_t{2 * kTileRows}, size_t{1000}}) {
     if (suite->options.threads == 1) break;
     for (const auto& [top_k, precision] : {std::pair(0, Precision::kFloat32),

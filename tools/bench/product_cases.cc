@@ -216,8 +216,12 @@ struct Conversion {
 };
 
 void AddConversions(std::vector<Case>* cases) {
-  for (const Kernels* kernels : SupportedKernels(&Kernels::quantise)) {
-    for (const Precision to : {Precision::kBfloat16, Precision::kInt8}) {
+  for (const Precision to : {Precision::kBfloat16, Precision::kInt8}) {
+    const auto code = [to](const Kernels& kernels) {
+      return std::make_pair(to == Precision::kBfloat16 ? kernels.round_to_bfloat16 : nullptr,
+                            to == Precision::kInt8 ? kernels.quantise : nullptr);
+    };
+    for (const Kernels* kernels : SupportedKernels(code)) {
       Case c;
       c.group = "products";
       c.name = absl::StrCat(to == Precision::kInt8 ? "quantise" : "round_to_bfloat16", ", ", kRows, " x ", kWidth);
@@ -227,7 +231,7 @@ void AddConversions(std::vector<Case>* cases) {
         const auto conversion = std::make_shared<Conversion>(to, *kernels);
         return Operands{[conversion] { return conversion->Verify(); }, [conversion] { conversion->Run(); }};
       };
-      if (kernels->quantise == kernels::SelectKernels().quantise) {
+      if (code(*kernels) == code(kernels::SelectKernels())) {
         AddWarmAndFlushed(c, cases);
       } else {
         cases->push_back(c);

@@ -101,7 +101,8 @@ void AddRoutingCases(const Suite&, std::vector<Case>* cases) {
         c.instruction_set = kernels->name;
         // The chain's multiply-adds; the exponentials count 0, as in model/flops.h.
         c.work.flops = 1.0 * rows * kLayers * (kLayers - 1) * kExperts * kept;
-        c.work.bytes = 4.0 * (kStack * kStack / 2.0 + rows * (kStack + kLayers * kept));
+        // What is read: of the Gram matrix the columns of the layers before, and the logits.
+        c.work.bytes = 4.0 * (kExperts * kExperts * kLayers * (kLayers - 1) / 2 + rows * kStack);
         c.prepare = [kernels, rows, top_k](int) -> absl::StatusOr<Operands> {
           const auto operands = std::make_shared<RoutingOperands>(rows, top_k);
           return Operands{[operands, kernels] { return operands->Verify(*kernels); },

@@ -1,5 +1,7 @@
 #include "tools/bench/machine/machine.h"
 
+#include <unistd.h>
+
 #include <cstdint>
 #include <fstream>
 
@@ -38,8 +40,10 @@ Machine DescribeMachine() {
   }
   if (machine.cpu.empty()) machine.cpu = "unknown CPU";
   machine.cpus = UsableCpuCount();
-  machine.l1_bytes = CacheBytes(1, size_t{32} << 10);
-  machine.l2_bytes = CacheBytes(2, size_t{1} << 20);
+  // Where sysfs tells nothing, what CPUID tells of a core's own caches is right.
+  const auto known = [](int64_t bytes, size_t otherwise) { return bytes > 0 ? static_cast<size_t>(bytes) : otherwise; };
+  machine.l1_bytes = CacheBytes(1, known(::sysconf(_SC_LEVEL1_DCACHE_SIZE), size_t{32} << 10));
+  machine.l2_bytes = CacheBytes(2, known(::sysconf(_SC_LEVEL2_CACHE_SIZE), size_t{1} << 20));
   machine.l3_bytes = CacheBytes(3, size_t{32} << 20);
   return machine;
 }

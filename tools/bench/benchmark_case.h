@@ -16,7 +16,8 @@ struct Work {
   double flops = 0;                   // a multiply-add is 2
   std::string precision = "float32";  // of these, as PrecisionName
   double bytes = 0;                   // read
-  double working_set = 0;             // from how much memory, which decides the cache level; 0: `bytes`
+  double working_set = 0;             // from how much memory; 0: `bytes`
+  double in_turn = 0;                 // from how much all runs in turn, which decides the cache level; 0: working_set
   double random_reads = 0;            // of 64 bytes, each from somewhere else in memory
 };
 

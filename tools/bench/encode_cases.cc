@@ -55,9 +55,13 @@ void AddEncodeCases(Suite* suite, std::vector<Case>* cases) {
         // The id and its bucket of 64 bytes; ids that come again, in other requests too, find theirs in a cache.
         c.work.bytes = ids * (8 + 64);
         const size_t requests = RequestCount(options);
-        const double distinct = DistinctIds(suite->options.ids, law, requests * candidates) +
-                                DistinctIds(suite->options.ids, law, requests);
-        c.work.working_set = static_cast<double>(requests) * ids * 8 + kCategoricalFeatures / 2 * distinct * 64;
+        const auto read_by = [&](size_t n) {
+          const double distinct =
+              DistinctIds(suite->options.ids, law, n * candidates) + DistinctIds(suite->options.ids, law, n);
+          return static_cast<double>(n) * ids * 8 + kCategoricalFeatures / 2 * distinct * 64;
+        };
+        c.work.working_set = read_by(1);
+        c.work.in_turn = read_by(requests);
         if (law == IdLaw::kUniform) c.work.random_reads = ids;
         c.prepare = [suite, options, requests](int thread) -> absl::StatusOr<Operands> {
           HILOMOE_ASSIGN_OR_RETURN(BenchModel* const model, suite->models.Get({.ids = suite->options.ids}));

@@ -118,11 +118,14 @@ void AddGatherCases(Suite* suite, std::vector<Case>* cases) {
       // cache.
       const double lines = way == Way::kGather ? 64 : 64 + 64, indices = way == Way::kGather ? 4 : 8;
       c.work.bytes = values * (indices + lines);
-      // Uniform: 128 requests in turn read some 80 MiB of buckets and rows, more than the caches keep.
+      // Uniform: 128 requests in turn read some 150 MiB of buckets and rows, more than the caches keep.
       const size_t requests = law == IdLaw::kUniform ? 128 : 8;
-      const double distinct = DistinctIds(suite->options.ids, law, requests * kCandidates);
-      c.work.working_set =
-          static_cast<double>(requests) * values * indices + kCategoricalFeatures / 2.0 * distinct * lines;
+      const auto read_by = [&](size_t n) {
+        const double distinct = DistinctIds(suite->options.ids, law, n * kCandidates);
+        return static_cast<double>(n) * values * indices + kCategoricalFeatures / 2.0 * distinct * lines;
+      };
+      c.work.working_set = read_by(1);
+      c.work.in_turn = read_by(requests);
       if (law == IdLaw::kUniform) c.work.random_reads = values * (way == Way::kGather ? 1 : 2);
       c.prepare = [suite, way, law, requests](int thread) -> absl::StatusOr<Operands> {
         HILOMOE_ASSIGN_OR_RETURN(BenchModel* const model, suite->models.Get({.ids = suite->options.ids}));

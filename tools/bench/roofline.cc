@@ -49,18 +49,19 @@ std::optional<Bound> Roofline::ReadBound(const Case& c) const {
   if (bytes <= 0 || !memory.has_value()) return std::nullopt;
   // However often it is read afterwards.
   if (c.cache == Cache::kFlushed) return Bound{ReadLimit("memory"), working_set / *memory};
+  const double in_turn = std::max(working_set, c.work.in_turn);
   const std::pair<const char*, size_t> caches[] = {
       {"L1", machine_.l1_bytes}, {"L2", machine_.l2_bytes}, {"L3", machine_.l3_bytes}};
   Bound bound;
-  double held = 0;  // of the working set, so far
+  double held = 0;  // of what runs read in turn, so far
   for (const auto& [level, size] : caches) {
-    const double here = std::max(0.0, std::min(working_set, static_cast<double>(size)) - held);
+    const double here = std::max(0.0, std::min(in_turn, static_cast<double>(size)) - held);
     const std::optional<double> rate = Rate(ReadLimit(level), c.threads);
     if (here == 0 || !rate.has_value()) continue;
-    bound = {ReadLimit(level), bound.seconds + here / working_set * bytes / *rate};
+    bound = {ReadLimit(level), bound.seconds + here / in_turn * bytes / *rate};
     held += here;
   }
-  if (held < working_set) bound = {ReadLimit("memory"), bound.seconds + (1 - held / working_set) * bytes / *memory};
+  if (held < in_turn) bound = {ReadLimit("memory"), bound.seconds + (1 - held / in_turn) * bytes / *memory};
   return bound;
 }
 

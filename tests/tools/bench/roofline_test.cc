@@ -101,7 +101,10 @@ TEST_F(RooflineTest, BytesComeFromTheNearestLevelsThatHoldThem) {
   ExpectBound(c, "read L1", 5'000.0 / 8000);
   c.work.bytes = c.work.working_set = 200'000;
   ExpectBound(c, "read memory", 1'000.0 / 8000 + 9'000.0 / 4000 + 90'000.0 / 2000 + 100'000.0 / 1000);
-  c.work.working_set = 3'000;
+  // Runs in turn push one another out of the caches; of a flushed one memory gives what it reads itself.
+  c.work = {.bytes = 500, .working_set = 500, .in_turn = 5'000};
+  ExpectBound(c, "read L2", 100.0 / 8000 + 400.0 / 4000);
+  c.work = {.bytes = 200'000, .working_set = 3'000, .in_turn = 50'000};
   c.cache = Cache::kFlushed;
   ExpectBound(c, "read memory", 3);
 }

@@ -24,7 +24,8 @@ struct PredictorOptions {
   kernels::InstructionSet instruction_set = kernels::InstructionSet::kAvx512Bf16;  // at most this one
 };
 
-// Wall time of the two steps of a call. Of a request that is split, the context is evaluated in the first one.
+// Wall time of the two steps of a call. Of a request that is split, a shared context (but for attention's
+// history) is evaluated in the first one.
 struct PredictTimes {
   uint64_t encode_ns = 0;
   uint64_t evaluate_ns = 0;

@@ -189,7 +189,7 @@ struct Kernels {
   // Y = activation(X W^T + add + bias), y [rows, n] (ldy), by the weight's precision.
   ProductFunction product[3];
 
-  // X [rows, width] (ldx) as the cells of PackedRows (ldc), the last cell's columns beyond width 0, but for float32's.
+  // X [rows, width] (ldx) as the cells of PackedRows (ldc), the last cell's columns beyond width 0.
   // Subnormal numbers may become 0.
   void (*round_to_bfloat16)(int rows, int width, const float* x, int ldx, uint32_t* cells, int ldc);
   // The same of pairs of rows, which are the columns of X^T: cells[p, c] = (x[2 p, c], x[2 p + 1, c]), with 0 after an

@@ -84,7 +84,6 @@ struct Avx2 {
   static Int ToInt(Float x) { return _mm256_cvtps_epi32(x); }  // to the nearest, ties to even
   static Int Bits(Float x) { return _mm256_castps_si256(x); }
   static Float Abs(Float x) { return _mm256_castsi256_ps(AndInt(Bits(x), BroadcastInt(INT32_MAX))); }
-  // NaN where either is.
   // The bits of a quiet NaN where x is one, else `otherwise`.
   static Int QuietIfNan(Float x, Int otherwise) {
     return _mm256_blendv_epi8(otherwise, BroadcastInt(0x7fc00000), Bits(_mm256_cmp_ps(x, x, _CMP_UNORD_Q)));

@@ -70,7 +70,6 @@ struct Avx512 {
   static Int AndInt(Int a, Int b) { return _mm512_and_si512(a, b); }
   static Int Bits(Float x) { return _mm512_castps_si512(x); }
   static Float Abs(Float x) { return _mm512_castsi512_ps(_mm512_and_si512(Bits(x), BroadcastInt(INT32_MAX))); }
-  // NaN where either is.
   // The bits of a quiet NaN where x is one, else `otherwise`.
   static Int QuietIfNan(Float x, Int otherwise) {
     return _mm512_mask_mov_epi32(otherwise, _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q), BroadcastInt(0x7fc00000));

@@ -21,7 +21,7 @@ constexpr int kBfloat16 = static_cast<int>(Precision::kBfloat16);
 constexpr int kInt8 = static_cast<int>(Precision::kInt8);
 
 // The tables for CPUs with more than AVX-512's foundation differ from it in the products that they have instructions
-// for, and in nothing else.
+// for and in what rounds their inputs, and in nothing else.
 TEST(SelectKernels, TheLaterAvx512SetsAddTheirProducts) {
   int count = 0;
   const Kernels* const* all = AllKernels(&count);
@@ -29,6 +29,15 @@ TEST(SelectKernels, TheLaterAvx512SetsAddTheirProducts) {
     const Kernels &foundation = *all[2], &later = *all[i];
     EXPECT_STRNE(later.name, foundation.name);
     EXPECT_EQ(later.route_dense, foundation.route_dense);
+    EXPECT_EQ(later.route_top_k, foundation.route_top_k);
+    EXPECT_EQ(later.add_experts_top_k, foundation.add_experts_top_k);
+    EXPECT_EQ(later.squared_norm, foundation.squared_norm);
+    EXPECT_EQ(later.head, foundation.head);
+    EXPECT_EQ(later.silu, foundation.silu);
+    EXPECT_EQ(later.dice, foundation.dice);
+    EXPECT_EQ(later.attend, foundation.attend);
+    EXPECT_EQ(later.add, foundation.add);
+    EXPECT_EQ(later.round_to_bfloat16 != foundation.round_to_bfloat16, i == 4);
     EXPECT_EQ(later.product[kFloat32], foundation.product[kFloat32]);
     EXPECT_EQ(later.product[kBfloat16] != foundation.product[kBfloat16], i == 4);
     EXPECT_NE(later.product[kInt8], foundation.product[kInt8]);

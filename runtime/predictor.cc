@@ -73,7 +73,9 @@ struct Workspace::Buffers {
   AlignedVector<float> logits;              // [rows], of one tower
   std::vector<AlignedVector<float>> cross;  // per cross layer its output [rows, D]
   AlignedVector<std::byte> scratchpad;
-  size_t fetched = 0;  // the candidate row whose tile was fetched last
+  // The candidate row whose tile was fetched last; a helper's may be of a request before, and then, where it is the row
+  // of the first tile it gets, that tile is not fetched ahead.
+  size_t fetched = 0;
   std::vector<ServedAttention::Runner> attention;
   std::vector<ServedBlock::Runner> blocks;
   RoutingStatistics::Worker* const routing;  // null: not counted
@@ -312,10 +314,7 @@ absl::Status Predictor::Predict(const RequestView& request, Workspace* workspace
   const PredictorHelpers* const helpers = workspace->helpers_;
   const bool split = helpers != nullptr && helpers->Split(request.num_candidates);
   const auto run = [&](size_t tasks, absl::FunctionRef<void(size_t)> work) {
-    if (helpers == nullptr) {
-      for (size_t task = 0; task < tasks; ++task) work(task);
-      return;
-    }
+    if (helpers == nullptr) return RequestEncoder::RunInOrder(tasks, work);
     helpers->team_->Run(tasks, split, [work](int /*worker*/, size_t task, size_t /*next*/) { work(task); });
   };
   bool context_evaluated = false;

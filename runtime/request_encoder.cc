@@ -456,10 +456,7 @@ absl::Status RequestEncoder::Encode(const RequestView& request, EncodedBatch* ba
 
 absl::Status RequestEncoder::Encode(const RequestView& request, EncodedBatch* batch, EncodeCounts* counts) const {
   std::vector<FeatureColumn> columns;
-  const auto in_order = [](size_t tasks, absl::FunctionRef<void(size_t)> work) {
-    for (size_t task = 0; task < tasks; ++task) work(task);
-  };
-  return Encode(request, batch, counts, &columns, in_order, [] {});
+  return Encode(request, batch, counts, &columns, &RunInOrder, [] {});
 }
 
 }  // namespace hilomoe

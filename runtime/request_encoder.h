@@ -31,6 +31,10 @@ class RequestEncoder {
  public:
   // Runs work(0) to work(tasks - 1), each once, all of them before it returns; in any order, on any threads.
   using RunTasks = absl::FunctionRef<void(size_t tasks, absl::FunctionRef<void(size_t task)> work)>;
+  // On this thread, one after the other.
+  static void RunInOrder(size_t tasks, absl::FunctionRef<void(size_t task)> work) {
+    for (size_t task = 0; task < tasks; ++task) work(task);
+  }
   // The column that a request has of a feature, if any, and what became of it; its own use of a caller's memory.
   struct FeatureColumn {
     const ColumnView* column = nullptr;
@@ -46,10 +50,11 @@ class RequestEncoder {
   // batch flat (context_rows = num_candidates), and context columns are then repeated; a CANDIDATE feature among the
   // context is refused. INVALID_ARGUMENT names the feature: wrong type, wrong number of rows, a number that is not
   // finite, a required feature that is absent, a feature that stands twice, sequences of different lengths side by
-  // side; the first such feature in the order of the spec. On an error the outputs hold nothing of use. `counts` may be
-  // null. A task of `run` is a feature, candidates' first; a context of one row, whose features are small, is one task,
-  // the last, which calls context_encoded when no feature has failed yet. Its features are not aligned with one another
-  // then, and those of the candidates may be still to come.
+  // side. What does not belong in the request is found first, in its order; then what cannot be encoded, in the order
+  // of the spec; lengths last. On an error the outputs hold nothing of use. `counts` may be null. A task of `run` is a
+  // feature, candidates' first; a context of one row, whose features are small, is one task, the last, which calls
+  // context_encoded when no feature has failed yet. Its features are not aligned with one another then, and those of
+  // the candidates may be still to come.
   absl::Status Encode(const RequestView& request, EncodedBatch* batch, EncodeCounts* counts,
                       std::vector<FeatureColumn>* columns, RunTasks run,
                       absl::FunctionRef<void()> context_encoded) const;

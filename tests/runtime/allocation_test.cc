@@ -10,12 +10,14 @@
 namespace hilomoe {
 namespace {
 
-// threads: of the team that requests of 128 candidates and more are split over.
-void ExpectAWarmPredictAllocatesNothing(int threads) {
-  const ServedModel model(std::string(kAllFeatures) + R"(network {
+// threads: of the team that requests of 128 candidates and more are split over. Each precision
+// rounds its activations in a way of its own.
+void ExpectAWarmPredictAllocatesNothing(int threads, Precision precision) {
+  const ServedModel model(std::string(kAllFeatures) + kAlignedSequences + "network {" + kAttention + R"(
       blocks { width: 40 experts { layers: 3 experts_per_layer: 8 } }
       blocks { width: 33 experts { layers: 2 experts_per_layer: 8 top_k: 2 } }
-      blocks { width: 20 } })");
+      blocks { width: 20 } })",
+                          1, {precision, precision, precision});
   const std::unique_ptr<Predictor> predictor = model.Open();
   const auto team = TileTeam::Create(threads);
   ASSERT_TRUE(team.ok()) << team.status();
@@ -25,7 +27,8 @@ void ExpectAWarmPredictAllocatesNothing(int threads) {
   std::vector<float> scores(200);
 
   // Shared and flat, few and many candidates, features absent, unknown and out of vocabulary.
-  const Columns context{Strings("user", {"s1"}), Ids("history", {100, 101, 999}, {3}), Numbers("age", {30})};
+  const Columns context{Strings("user", {"s1"}), Ids("history", {100, 101, 999}, {3}), Numbers("age", {30}),
+                        Ids("clicks", {100, 102}, {2}), Strings("topics", {"s1", "?"}, {2})};
   const Columns user_alone{Strings("user", {"?"})};
   std::vector<int64_t> items;
   std::vector<std::string> users;
@@ -67,8 +70,14 @@ void ExpectAWarmPredictAllocatesNothing(int threads) {
   EXPECT_GT(statistics.Sum().rows, 0);
 }
 
-TEST(AllocationTest, AWarmPredictAllocatesNothing) { ExpectAWarmPredictAllocatesNothing(1); }
-TEST(AllocationTest, ASplitPredictAllocatesNothing) { ExpectAWarmPredictAllocatesNothing(3); }
+class AllocationTest : public testing::TestWithParam<Precision> {};
+
+TEST_P(AllocationTest, AWarmPredictAllocatesNothing) { ExpectAWarmPredictAllocatesNothing(1, GetParam()); }
+TEST_P(AllocationTest, ASplitPredictAllocatesNothing) { ExpectAWarmPredictAllocatesNothing(3, GetParam()); }
+
+INSTANTIATE_TEST_SUITE_P(Precisions, AllocationTest,
+                         testing::Values(Precision::kFloat32, Precision::kBfloat16, Precision::kInt8),
+                         [](const testing::TestParamInfo<Precision>& info) { return PrecisionName(info.param); });
 
 }  // namespace
 }  // namespace hilomoe

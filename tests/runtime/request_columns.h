@@ -8,6 +8,8 @@
 #include <utility>
 #include <vector>
 
+#include "absl/status/status.h"
+#include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "model/tensor_registry.h"
 #include "model/vocabulary.h"
@@ -123,6 +125,11 @@ class EncoderFixture {
   std::vector<Vocabulary> vocabularies_;
   std::optional<RequestEncoder> encoder_;
 };
+
+inline void ExpectBad(const absl::Status& status, const std::string& message) {
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << message;
+  EXPECT_THAT(std::string(status.message()), testing::HasSubstr(message));
+}
 
 }  // namespace hilomoe
 

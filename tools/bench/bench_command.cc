@@ -86,7 +86,9 @@ absl::StatusOr<Job> PrepareList(const std::vector<std::string>& arguments) {
   HILOMOE_ASSIGN_OR_RETURN(BenchOptions options, OptionsFromFlags(machine, arguments));
   return Job([machine, options](std::FILE*) -> absl::Status {
     Suite suite{options.suite, machine, {}};
-    for (const Case& c : AllCases(&suite)) std::puts(FullName(c).c_str());
+    const std::vector<Case> cases = AllCases(&suite);
+    HILOMOE_ASSIGN_OR_RETURN(const std::vector<const Case*> selected, SelectCases(cases, options.run.filter));
+    for (const Case* const c : selected) std::puts(FullName(*c).c_str());
     return absl::OkStatus();
   });
 }

@@ -23,11 +23,8 @@ struct Encoding {
     return absl::OkStatus();
   }
   void Run() {
-    const auto in_order = [](size_t tasks, absl::FunctionRef<void(size_t)> work) {
-      for (size_t task = 0; task < tasks; ++task) work(task);
-    };
-    (void)predictor->encoder().Encode(requests[next++ % requests.size()]->view(), &batch, nullptr, &columns, in_order,
-                                      [] {});
+    (void)predictor->encoder().Encode(requests[next++ % requests.size()]->view(), &batch, nullptr, &columns,
+                                      &RequestEncoder::RunInOrder, [] {});
   }
 
   const Predictor* predictor;

@@ -37,10 +37,7 @@ struct Gathering {
   void Run(Way way, const BenchRequest& request, Use use) {
     const EncodedBatch* encoded = &request.expected();
     if (way == Way::kEncodeAndGather) {
-      const auto in_order = [](size_t tasks, absl::FunctionRef<void(size_t)> work) {
-        for (size_t task = 0; task < tasks; ++task) work(task);
-      };
-      (void)predictor.encoder().Encode(request.view(), &batch, nullptr, &columns, in_order, [] {});
+      (void)predictor.encoder().Encode(request.view(), &batch, nullptr, &columns, &RequestEncoder::RunInOrder, [] {});
       encoded = &batch;
     }
     for (size_t begin = 0; begin < kCandidates; begin += kTileRows) {

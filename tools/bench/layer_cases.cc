@@ -53,7 +53,7 @@ Case MakeCase(Suite* suite, const BenchModelOptions& options, bool at_once) {
   c.instruction_set = kernels::SelectKernels().name;
   c.work.flops =
       kCandidates * (at_once ? static_cast<double>(BenchFlops(options).row) : LayerByLayerFlops(BenchSpec(options)));
-  c.work.bytes = BenchDenseBytes(options);
+  if (at_once) c.work.bytes = BenchDenseBytes(options);  // layer by layer reads V twice and no Gram matrices
   c.prepare = [suite, options, at_once](int thread) -> absl::StatusOr<Operands> {
     HILOMOE_ASSIGN_OR_RETURN(BenchModel* const model, suite->models.Get(options));
     HILOMOE_ASSIGN_OR_RETURN(const Predictor* const predictor, model->Open());

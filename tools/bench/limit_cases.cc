@@ -52,20 +52,10 @@ Case Fma(const MachineKernels& kernels, int threads) {
   return c;
 }
 
-const MachineKernels& Reader() {
-  int count = 0;
-  const MachineKernels* const* all = SupportedMachineKernels(&count);
-  const MachineKernels* reader = all[0];
-  for (int i = 0; i < count; ++i) {
-    if (all[i]->read != nullptr) reader = all[i];
-  }
-  return *reader;
-}
-
 // Reads all words that `make` gives a thread, `times` times; `bytes`: how much they are.
 Case Read(const std::string& name, size_t bytes, size_t times, int threads,
           std::function<std::vector<Words>(int thread)> make) {
-  const MachineKernels& kernels = Reader();
+  const MachineKernels& kernels = FastestReader();
   Case c = Limit(name, kernels.instruction_set, threads);
   c.work.bytes = static_cast<double>(bytes * times);
   c.prepare = [&kernels, times, make = std::move(make)](int thread) -> absl::StatusOr<Operands> {

@@ -84,17 +84,6 @@ double TimeThreads(int threads, const std::function<void(int)>& work) {
 
 volatile uint64_t g_sink;  // sums that nobody reads are not computed
 
-// The fastest of this machine.
-const MachineKernels* Reader() {
-  int count = 0;
-  const MachineKernels* const* all = SupportedMachineKernels(&count);
-  const MachineKernels* reader = all[0];
-  for (int i = 0; i < count; ++i) {
-    if (all[i]->read != nullptr) reader = all[i];
-  }
-  return reader;
-}
-
 using Buffers = std::vector<std::unique_ptr<HugeBuffer>>;  // two a thread
 
 // What the memory gives: bytes read; bytes copied to where something was before; bytes copied to memory fresh from the
@@ -116,8 +105,8 @@ Timed MemoryLimit(const std::string& name, int threads, const LoadOptions& optio
 
 Timed ReadLimit(int threads, const LoadOptions& options, const Buffers& buffers) {
   const size_t words = options.buffer_bytes() / sizeof(uint64_t);
-  return MemoryLimit(kReadMemory, threads, options, [reader = Reader(), words, &buffers](int t, size_t turns) {
-    for (size_t i = 0; i < turns; ++i) g_sink = reader->read(buffers[2 * t]->words(), words);
+  return MemoryLimit(kReadMemory, threads, options, [words, &buffers](int t, size_t turns) {
+    for (size_t i = 0; i < turns; ++i) g_sink = FastestReader().read(buffers[2 * t]->words(), words);
     return absl::OkStatus();
   });
 }
@@ -141,14 +130,14 @@ Timed CopyToFreshLimit(int threads, const LoadOptions& options, const Buffers& b
 
 // A thread's share of a mapped file, read; before that brought into sight where it is new.
 absl::Status ReadShare(FileBytes* bytes, int thread, int threads, bool is_new) {
-  const MachineKernels* const reader = Reader();
+  const MachineKernels& reader = FastestReader();
   const size_t pieces = (bytes->size() + kMapBytes - 1) / kMapBytes;
   const size_t t = static_cast<size_t>(thread), of = static_cast<size_t>(threads);
   for (size_t i = pieces * t / of; i < pieces * (t + 1) / of; ++i) {
     const size_t begin = i * kMapBytes, end = std::min(begin + kMapBytes, bytes->size());
     if (is_new) HILOMOE_RETURN_IF_ERROR(bytes->Load(begin, end));
     const auto* const words = reinterpret_cast<const uint64_t*>(bytes->data() + begin);
-    g_sink = reader->read(words, (end - begin) / sizeof(uint64_t) / kReadWords * kReadWords);
+    g_sink = reader.read(words, (end - begin) / sizeof(uint64_t) / kReadWords * kReadWords);
   }
   return absl::OkStatus();
 }

@@ -31,9 +31,9 @@ class Roofline {
 
   // The largest of the times that flops, bytes and random reads of the case's work take at the limit's rate with as
   // many threads. Multiply-adds: at the best rate of the case's instruction set and those that it includes; where none
-  // of them has the precision, of float32, which they compute with then. Bytes: of a working set that is larger than a
-  // cache, what fits comes from there and only the rest from further away; flushed ones come from memory. None of a
-  // limit itself, or where the limits were not measured.
+  // of them has the precision, of float32, which all but portable int8 compute with then. Bytes: of a working set that
+  // is larger than a cache, what fits comes from there and only the rest from further away; flushed ones come from
+  // memory. None of a limit itself, or where the limits were not measured.
   std::optional<Bound> Of(const Case& c) const;
 
  private:

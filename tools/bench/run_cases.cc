@@ -121,23 +121,31 @@ void InitializeGoogleBenchmark(const RunOptions& options) {
 
 }  // namespace
 
+absl::StatusOr<std::vector<const Case*>> SelectCases(const std::vector<Case>& cases, const std::string& filter) {
+  std::regex expression;
+  try {
+    expression = filter;
+  } catch (const std::regex_error& error) {
+    return absl::InvalidArgumentError(absl::StrCat("filter '", filter, "': ", error.what()));
+  }
+  std::vector<const Case*> selected;
+  bool matched = false;
+  for (const Case& c : cases) {
+    const bool matches = std::regex_search(FullName(c), expression);
+    matched |= matches;
+    if (matches || c.group == "limits") selected.push_back(&c);
+  }
+  if (!matched) return absl::InvalidArgumentError(absl::StrCat("filter '", filter, "' leaves no benchmark"));
+  return selected;
+}
+
 absl::StatusOr<std::vector<Measurement>> RunCases(const std::vector<Case>& cases, const Machine& machine,
                                                   const RunOptions& options) {
-  std::regex filter;
-  try {
-    filter = options.filter;
-  } catch (const std::regex_error& error) {
-    return absl::InvalidArgumentError(absl::StrCat("filter '", options.filter, "': ", error.what()));
-  }
-  const auto matches = [&](const Case& c) { return std::regex_search(FullName(c), filter); };
-  const auto wanted = [&](const Case& c) { return c.group == "limits" || matches(c); };
-  if (std::none_of(cases.begin(), cases.end(), matches)) {
-    return absl::InvalidArgumentError(absl::StrCat("filter '", options.filter, "' leaves no benchmark"));
-  }
+  HILOMOE_ASSIGN_OR_RETURN(const std::vector<const Case*> selected, SelectCases(cases, options.filter));
   InitializeGoogleBenchmark(options);
   std::map<std::string, std::unique_ptr<CaseRunner>> runners;
-  for (const Case& c : cases) {
-    if (!wanted(c)) continue;
+  for (const Case* const selected_case : selected) {
+    const Case& c = *selected_case;
     auto [runner, added] = runners.emplace(FullName(c), std::make_unique<CaseRunner>(c, machine));
     if (!added) return absl::InternalError(absl::StrCat("two cases are named '", runner->first, "'"));
     Register(c, options, runner->second.get());
@@ -147,13 +155,12 @@ absl::StatusOr<std::vector<Measurement>> RunCases(const std::vector<Case>& cases
   benchmark::ClearRegisteredBenchmarks();
   std::string wrong;
   std::vector<Measurement> measurements;
-  for (const Case& c : cases) {
-    if (!wanted(c)) continue;
-    const std::string name = FullName(c);
+  for (const Case* const c : selected) {
+    const std::string name = FullName(*c);
     if (const absl::Status& status = runners.at(name)->status(); !status.ok()) {
       absl::StrAppend(&wrong, wrong.empty() ? "" : "\n", name, ": ", status.message());
     }
-    Measurement measurement{&c, collector.Seconds(name)};
+    Measurement measurement{c, collector.Seconds(name)};
     if (!measurement.seconds.empty()) measurements.push_back(std::move(measurement));
   }
   if (!wrong.empty()) return absl::DataLossError(wrong);

@@ -24,8 +24,12 @@ struct Measurement {
       seconds;  // per repetition: of one run, threads working side by side counted as one another's help
 };
 
+// Those of `cases` that a run with the filter measures, in their order. INVALID_ARGUMENT: it is wrong or leaves
+// nothing.
+absl::StatusOr<std::vector<const Case*>> SelectCases(const std::vector<Case>& cases, const std::string& filter);
+
 // In the order of `cases`, less those that the filter leaves out. DATA_LOSS names the cases whose verification failed;
-// these are never timed. INVALID_ARGUMENT: the filter is wrong or leaves nothing. One call at a time.
+// these are never timed. INVALID_ARGUMENT as SelectCases. One call at a time.
 absl::StatusOr<std::vector<Measurement>> RunCases(const std::vector<Case>& cases, const Machine& machine,
                                                   const RunOptions& options);
 

@@ -33,6 +33,8 @@ extern const MachineKernels kMachineAvx512Vnni;
 
 // The tables that this build has and this machine can run. Portable first, then the wider ones.
 const MachineKernels* const* SupportedMachineKernels(int* count);
+// Whose `read` is the fastest here.
+const MachineKernels& FastestReader();
 
 }  // namespace hilomoe::bench
 

@@ -32,4 +32,14 @@ const MachineKernels* const* SupportedMachineKernels(int* count) {
   return supported.tables;
 }
 
+const MachineKernels& FastestReader() {
+  int count = 0;
+  const MachineKernels* const* all = SupportedMachineKernels(&count);
+  const MachineKernels* reader = all[0];
+  for (int i = 0; i < count; ++i) {
+    if (all[i]->read != nullptr) reader = all[i];
+  }
+  return *reader;
+}
+
 }  // namespace hilomoe::bench

@@ -18,7 +18,8 @@ python=${PYTHON:-/usr/bin/python3}
 node=${NODE:-node}
 onnxruntime=1.30.0
 
-"$root/tools/install_packages.sh" peers
+if [ -n "${BIN:-}" ]; then groups=(peers); else groups=(build peers); fi
+"$root/tools/install_packages.sh" "${groups[@]}"
 if ! command -v "$node" >/dev/null || ! command -v npm >/dev/null; then
   echo "compare.sh: ONNX Runtime is driven from node: install nodejs and npm" >&2
   exit 1

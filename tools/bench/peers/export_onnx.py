@@ -141,7 +141,8 @@ def export_split(model, precision, path):
 
 
 def export_identity(model, path):
-    """A call and nothing else: as many inputs as a graph of the model has, and a result of the same shape."""
+    """A call and nothing else: as many inputs as the split graph has (the flat one has one less, which is in its favour),
+    and a result of the same shape."""
     graph = Graph()
     graph.input("numbers", TensorProto.FLOAT, ["rows", len(model.numbers)])
     graph.input("ids", TensorProto.INT32, ["rows", len(model.offsets)])

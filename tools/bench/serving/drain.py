@@ -10,7 +10,7 @@ with a sanitizer takes 7).
 """
 import time
 
-from serving import Claims, Load, Server, fresh, has_flag, number, publish
+from serving import Claims, Load, Server, fresh, number, publish
 
 CYCLES = number("CYCLES", 5)
 DRAIN_MS = number("DRAIN_MS", 1000)
@@ -24,7 +24,7 @@ def main():
     repository = fresh("drain")
     publish(1, repository / "bench", 1)
     # Patient: what a busy machine delays is not to be refused here.
-    flags = dict(drain_ms=DRAIN_MS, **({"max_queue_ms": 4000} if has_flag("max_queue_ms") else {}))
+    flags = dict(drain_ms=DRAIN_MS, max_queue_ms=4000)
     servers = [Server(repository, **flags) for _ in range(2)]
     addresses = [server.address for server in servers]
     seconds = CYCLES * 2 * (DRAIN_MS / 1e3 + CYCLE_SECONDS) + 10

@@ -19,7 +19,7 @@ import time
 
 os.environ.setdefault("IDS", "20000")
 
-from serving import (WORK, Claims, Load, Server, fresh, has_flag, model_file, number, publish,  # noqa: E402
+from serving import (WORK, Claims, Load, Server, fresh, model_file, number, publish,  # noqa: E402
                      withdraw)
 import http2  # noqa: E402
 
@@ -247,24 +247,18 @@ def scrapes(claims):
 
 def full_disk(claims):
     """The log goes to a device that is always full, the capture to a file system that becomes it."""
-    flags, small = {}, None
-    if has_flag("request_log_sample"):
-        flags["request_log_sample"] = 1
-    if has_flag("capture_path"):
-        small = fresh("faults_small")
-        if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", small], check=False).returncode:
-            raise Skipped("may not mount a small tmpfs")
-        flags.update(capture_path=small / "capture", capture_sample=1)
+    small = fresh("faults_small")
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", small], check=False).returncode:
+        raise Skipped("may not mount a small tmpfs")
+    flags = {"request_log_sample": 1, "capture_path": small / "capture", "capture_sample": 1}
     try:
         server = Server(repository("full"), log="/dev/full", **flags)
         judge(claims, start_load(server, 8).wait(), f"full disk, {sorted(flags)}")
-        if small:
-            claims.correct("the capture filled its disk", shutil.disk_usage(small).free < 8 << 10,
-                           f"{(small / 'capture').stat().st_size} bytes")
+        claims.correct("the capture filled its disk", shutil.disk_usage(small).free < 8 << 10,
+                       f"{(small / 'capture').stat().st_size} bytes")
         end(claims, server)
     finally:
-        if small:
-            subprocess.run(["umount", "-l", small], check=False)
+        subprocess.run(["umount", "-l", small], check=False)
 
 
 def clock_jumps(claims):
@@ -275,7 +269,7 @@ def clock_jumps(claims):
     offset.write_text("+0\n")
     server = Server(repository("clock"), environment={
         "LD_PRELOAD": FAKETIME, "FAKETIME_TIMESTAMP_FILE": offset, "FAKETIME_NO_CACHE": 1,
-        "FAKETIME_DONT_FAKE_MONOTONIC": 1}, **({"request_log_sample": 1} if has_flag("request_log_sample") else {}))
+        "FAKETIME_DONT_FAKE_MONOTONIC": 1}, request_log_sample=1)
     client = start_load(server, 14)
     time.sleep(2)
     for jump in ("+3600", "-3600", "+3600", "+0"):

@@ -175,12 +175,6 @@ class Server(Process):
         return sum_of(self.metrics(), name, **labels)
 
 
-def has_flag(name):
-    """Whether this build's server has it."""
-    shown = subprocess.run([SERVER_BIN / "hilomoe-server", "--help"], capture_output=True, text=True, check=False)
-    return f"--{name}" in shown.stdout + shown.stderr
-
-
 def sum_of(exposition, name, **labels):
     total = 0.0
     for line in exposition.splitlines():

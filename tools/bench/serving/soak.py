@@ -14,7 +14,7 @@ import statistics
 import threading
 import time
 
-from serving import Claims, Load, Server, fresh, has_flag, load, number, publish, table, withdraw
+from serving import Claims, Load, Server, fresh, load, number, publish, table, withdraw
 
 DURATION = number("DURATION", 900)
 SWAP_SECONDS = number("SWAP_SECONDS", 15.0)
@@ -34,7 +34,7 @@ class Soak:
             publish(SEEDS[version % 2], self.files, version)
         publish(SEEDS[1], self.model, 1)
         # Patient: bursts make requests wait, and here none may be refused.
-        self.server = Server(self.repository, **({"max_queue_ms": 4000} if has_flag("max_queue_ms") else {}))
+        self.server = Server(self.repository, max_queue_ms=4000)
         self.end = time.time() + DURATION
         self.samples = []  # (time, resident bytes, descriptors, threads)
         self.reports = {method: [] for method in (*METHODS, "reconnects")}

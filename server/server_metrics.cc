@@ -194,7 +194,7 @@ void ServerMetrics::CollectRequests(const Models& models, Families* families) co
         ModelLabels(*model), model->shards(),
         [](const ModelMetrics::Shard& shard) -> const RequestCounters& { return shard.requests; }, &requests);
   }
-  MetricFamily& shed = AddFamily("hilomoe_requests_shed_total", "Requests ended without evaluation, by reason.",
+  MetricFamily& shed = AddFamily("hilomoe_requests_shed_total", "Requests ended without a full evaluation, by reason.",
                                  MetricType::Counter, families);
   for (int i = 0; i < kShedReasons; ++i) {
     AddCounter({{"reason", kShedReasonNames[i]}},

@@ -136,6 +136,8 @@ using ProductFunction = void (*)(const PackedWeight& weight, int rows, const Pac
 inline constexpr int kMaxExperts = 256;
 // Scores of a tile of rows live on the stack: at 16 rows of 4 bytes this bound is 256 KiB.
 inline constexpr int kMaxStackedExperts = 4096;
+// A row whose largest magnitude is smaller is quantised to zeros: 127 over it would overflow.
+inline constexpr float kSmallestMagnitude = 0x1p-118f;
 
 struct Kernels {
   InstructionSet instruction_set;

@@ -232,7 +232,6 @@ void PairToBfloat16(int rows, int width, const float* x, int ldx, uint32_t* cell
 
 void Quantise(int rows, int width, const float* x, int ldx, const float* factor, uint32_t* cells, int ldc,
               float* scale) {
-  constexpr float kSmallestMagnitude = 0x1p-118f;  // 127 over less would overflow: such a row counts as zero
   for (int row = 0; row < rows; ++row) {
     const float* from = x + Offset(row, ldx);
     uint32_t* to = cells + Offset(row, ldc);

@@ -21,9 +21,6 @@
 
 namespace hilomoe::kernels {
 
-// A row smaller than this counts as zero: 127 over it would overflow.
-constexpr float kSmallestMagnitude = 0x1p-118f;
-
 struct ProductOperands {
   const PackedWeight& weight;
   PackedRows x;

@@ -2,10 +2,9 @@
 """Writes a hilomoe checkpoint of a config with weights drawn from its seed, and requests to score: see README.md.
 
 OUTPUT/checkpoint     the model: random weights, experts that contribute (U != 0), routing calibrated on the requests
-OUTPUT/log.csv        the requests as a log, one row a candidate; labels drawn from the model's own probabilities
-OUTPUT/requests.npz   the same, encoded: per number of candidates N and R requests
+OUTPUT/requests.npz   requests, encoded: per number of candidates N and R requests
                       context_numbers.N [R, numbers], context_ids.N [R, ids], candidate_ids.N [R, N, ids],
-                      ids as rows of their own tables
+                      ids as rows of their own tables; labels drawn from the model's own probabilities
 OUTPUT/requests.binpb the same as length-delimited GoldenRequest messages, in this order
 """
 
@@ -66,14 +65,12 @@ def draw_requests(config, random):
 
 
 def flat_rows(requests):
-    """(numbers, ids, request of each row) of all candidates of all requests, the context repeated."""
-    numbers, ids, owner = [], [], []
+    """(numbers, ids) of all candidates of all requests, the context repeated."""
+    numbers, ids = [], []
     for N, (context_numbers, context_ids, candidate_ids) in requests.items():
-        R = len(context_ids)
         numbers.append(context_numbers.repeat(N, 0))
-        ids.append(np.concatenate([context_ids.repeat(N, 0), candidate_ids.reshape(R * N, -1)], 1))
-        owner.append(np.arange(R).repeat(N) + sum(len(o[1]) for o in list(requests.values())[:len(owner)]))
-    return np.concatenate(numbers), np.concatenate(ids), np.concatenate(owner)
+        ids.append(np.concatenate([context_ids.repeat(N, 0), candidate_ids.reshape(len(context_ids) * N, -1)], 1))
+    return np.concatenate(numbers), np.concatenate(ids)
 
 
 def random_ids(random, tables):
@@ -124,18 +121,6 @@ def write_requests(path, features, requests, vocabularies):
                 file.write(_VarintBytes(len(message)) + message)
 
 
-def write_log(path, config, numbers, id_columns, owner, labels):
-    features = logs.Features(config)
-    columns = [labels.astype(str), owner.astype(str)]
-    columns += [[f"{value:.8f}" for value in numbers[:, m]] for m in range(numbers.shape[1])]
-    columns += [column.astype(str) for column in id_columns]
-    with open(path, "w", encoding="utf-8") as file:
-        names = [config.data.label, config.data.group_by]
-        file.write(",".join(names + [f.name for f in features.numbers + features.single]) + "\n")
-        for row in zip(*columns):
-            file.write(",".join(row) + "\n")
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", required=True, help="training config, a textproto")
@@ -150,7 +135,7 @@ def main():
 
     net = make_network(config)
     requests = draw_requests(config, random)
-    numbers, ids, owner = flat_rows(requests)
+    numbers, ids = flat_rows(requests)
     encoded = {"ids": ids, "numbers": numbers, "missing": np.zeros_like(numbers), "labels": np.zeros(len(ids))}
     rows = network.Rows(config, encoded, [logs.RESERVED + IDS] * len(features.tables))
     with torch.no_grad():
@@ -164,7 +149,6 @@ def main():
     id_columns = [vocabularies[features.owner[f.name].name][ids[:, s] - logs.RESERVED]
                   for s, f in enumerate(features.single)]
     write_checkpoint(output / "checkpoint", config, net, vocabularies, make_samples(features, numbers, id_columns))
-    write_log(output / "log.csv", config, numbers, id_columns, owner, labels)
     write_requests(output / "requests.binpb", features, requests, vocabularies)
     arrays = {"labels": labels}
     for N, parts in requests.items():

@@ -38,9 +38,10 @@ v1::ModelConfig MakeConfig(const BenchModelOptions& options) {
     feature->set_embedding_width(16);
     return feature;
   };
-  for (int i = 0; i < kNumericFeatures; ++i) add(absl::StrCat("number", i), v1::Feature::NUMERIC, true);
+  for (int i = 0; i < kNumericFeatures; ++i) add(absl::StrCat("I", i + 1), v1::Feature::NUMERIC, true);
   for (int i = 0; i < kCategoricalFeatures; ++i) {
-    add(absl::StrCat("id", i), v1::Feature::CATEGORICAL, i < kCategoricalFeatures / 2)->set_id_type(v1::Feature::INT64);
+    add(absl::StrCat("C", i + 1), v1::Feature::CATEGORICAL, i < kCategoricalFeatures / 2)
+        ->set_id_type(v1::Feature::INT64);
   }
   for (int i = 0; i < 3; ++i) {
     v1::Block* block = config.mutable_network()->add_blocks();
